@@ -1,0 +1,19 @@
+import type { FloatDType } from '../common/dtype.ts';
+import { defineContract } from '../common/contract.ts';
+import { checkQuant, type QuantAttrs, type QuantViews } from '../common/quant.ts';
+import { specOf, type View } from '../common/view.ts';
+
+/** y = the values of a blockwise-quantized tensor, f32 products rounded to `dtype`. */
+export interface Dequantize {
+  inputs: { weight: QuantViews };
+  outputs: { y: View };
+  attrs: QuantAttrs & { dtype: FloatDType };
+}
+
+export const dequantize = defineContract<Dequantize>({
+  name: 'dequantize',
+  infer: ({ weight }, attrs) => {
+    checkQuant('dequantize', weight, attrs);
+    return { y: specOf(attrs.shape, attrs.dtype) };
+  },
+});

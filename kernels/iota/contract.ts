@@ -1,0 +1,20 @@
+import { check } from '../common/error.ts';
+import { defineContract } from '../common/contract.ts';
+import { specOf, type View } from '../common/view.ts';
+import type { DType } from '../common/dtype.ts';
+
+/** y[…, i, …] = start + step · i, where i is the index along `axis`. */
+export interface Iota {
+  inputs: Record<never, never>;
+  outputs: { y: View };
+  attrs: { shape: readonly number[]; dtype: DType; axis: number; start: number; step: number };
+}
+
+export const iota = defineContract<Iota>({
+  kind: 'primitive',
+  name: 'iota',
+  infer: (_, { shape, dtype, axis }) => {
+    check(axis >= 0 && axis < shape.length, 'iota', 'axis out of range', () => `axis ${axis}, shape [${shape}]`);
+    return { y: specOf(shape, dtype) };
+  },
+});

@@ -1,0 +1,2 @@
+/** References (f64 loops) and conformance cases of the ops, for test suites. */
+export * from './generated/testing.ts';

@@ -1,0 +1,23 @@
+import { check } from '../common/error.ts';
+import { isFloat } from '../common/dtype.ts';
+import { defineContract } from '../common/contract.ts';
+import { specOf, type View } from '../common/view.ts';
+import { unaryOps, type UnaryOp } from './table.ts';
+
+/** y = op(x), elementwise, computed in f32. `p` and `q` are the parameters of the rows that have them (`affine`: p·x + q). */
+export interface Unary {
+  inputs: { x: View };
+  outputs: { y: View };
+  attrs: { op: UnaryOp; p?: number; q?: number };
+}
+
+export const unary = defineContract<Unary>({
+  kind: 'primitive',
+  name: 'unary',
+  inplace: [['y', 'x']],
+  infer: ({ x }, { op }) => {
+    check(op in unaryOps, 'unary', 'unknown op', op, `Known: ${Object.keys(unaryOps).join(', ')}`);
+    check(isFloat(x.dtype) || unaryOps[op].integers, `unary ${op}`, 'needs floats', x.dtype);
+    return { y: specOf(x.shape, x.dtype) };
+  },
+});
