@@ -1,0 +1,207 @@
+// What one JavaScript environment holds: opened libraries, devices and their objects, and the helpers that every entry uses.
+#pragma once
+#define NAPI_VERSION 8
+#ifndef NAPI_CPP_EXCEPTIONS
+#define NAPI_CPP_EXCEPTIONS
+#endif
+#include <napi.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cublaslt_api.h"
+#include "cuda_api.h"
+#include "handles.h"
+
+namespace lowrank {
+
+class Completer;
+
+struct Library : Object {
+  Driver api;
+  std::string path;
+  void* os = nullptr;
+  Library() : Object(Kind::Library, nullptr) {}
+};
+
+/** Pinned host memory that transfers pass through; power-of-two sizes, kept for reuse. */
+struct Staging {
+  void* pointer = nullptr;
+  size_t bytes = 0;
+};
+
+struct Device : Object {
+  Library* library;
+  CUdevice ordinalDevice = 0;
+  int ordinal = 0;
+  CUcontext context = nullptr;
+  int smemOptin = 0;
+  CUresult lost = 0;
+  std::string lostDetail;
+  uint64_t deviceBytes = 0;
+  uint64_t hostBytes = 0;
+  bool syncEachLaunch = false;
+
+  std::unique_ptr<Completer> completer;
+  std::map<size_t, std::vector<void*>> stagingFree;
+  size_t stagingCached = 0;
+  std::vector<CUevent> eventPool;
+  struct PendingWrite {
+    CUevent event;
+    Staging staging;
+  };
+  std::deque<PendingWrite> pendingWrites;
+
+  std::unique_ptr<CublasLt> lt;
+  void* ltOs = nullptr;
+  std::string ltPath;
+  cublasLtHandle ltHandle = nullptr;
+
+  Device();
+  ~Device() override;
+  const Driver& cu() const { return library->api; }
+};
+
+struct Stream : Object {
+  CUstream stream = nullptr;
+  bool capturing = false;
+  // The last launches by name, and a word that the device advances after some of them: what lies between is what may have
+  // faulted.
+  static constexpr uint32_t kRing = 256;
+  static constexpr uint32_t kMarkEvery = 16;
+  uint32_t launched = 0;
+  const std::string* names[kRing] = {};
+  volatile uint32_t* marker = nullptr;
+  explicit Stream(Device* d) : Object(Kind::Stream, d) {}
+};
+
+struct Event : Object {
+  CUevent event = nullptr;
+  bool timing = false;
+  bool recorded = false;
+  explicit Event(Device* d) : Object(Kind::Event, d) {}
+};
+
+struct Memory : Object {
+  CUdeviceptr pointer = 0;
+  size_t bytes = 0;
+  explicit Memory(Device* d) : Object(Kind::Memory, d) {}
+};
+
+struct HostMemory : Object {
+  void* pointer = nullptr;
+  size_t bytes = 0;
+  Napi::Reference<Napi::ArrayBuffer> array;
+  explicit HostMemory(Device* d) : Object(Kind::HostMemory, d) {}
+};
+
+struct Module : Object {
+  CUmodule module = nullptr;
+  std::string name;
+  explicit Module(Device* d) : Object(Kind::Module, d) {}
+};
+
+struct Function : Object {
+  CUfunction function = nullptr;
+  Module* module = nullptr;
+  const std::string* name = nullptr;
+  int maxThreads = 1024;
+  int staticShared = 0;
+  int registers = 0;
+  int localBytes = 0;
+  int dynamicShared = 48 * 1024;
+  explicit Function(Device* d) : Object(Kind::Function, d) {}
+};
+
+struct Graph : Object {
+  CUgraphExec exec = nullptr;
+  size_t nodes = 0;
+  const std::string* name = nullptr;
+  explicit Graph(Device* d) : Object(Kind::Graph, d) {}
+};
+
+struct Plan : Object {
+  LtDesc desc = nullptr;
+  LtLayout a = nullptr, b = nullptr, d = nullptr;
+  std::vector<LtHeuristic> algos;
+  size_t chosen = 0;
+  // Bytes that each operand reaches, in the caller's row-major naming.
+  double bytesA = 0, bytesB = 0, bytesD = 0, bytesBias = 0, bytesScaleA = 0, bytesScaleB = 0;
+  bool bias = false, scaled = false;
+  const std::string* name = nullptr;
+  explicit Plan(Device* d) : Object(Kind::Plan, d) {}
+  ~Plan() override;
+};
+
+struct State {
+  Handles handles;
+  std::set<std::string> names;
+  bool ending = false;
+  const std::string* intern(const std::string& s) { return &*names.insert(s).first; }
+};
+
+State& stateOf(Napi::Env env);
+
+// ---- errors ----
+[[noreturn]] void raise(Napi::Env env, const std::string& op, const std::string& code, const std::string& text);
+Napi::Error makeCudaError(Napi::Env env, Device* device, const char* op, CUresult result, const std::string& facts = "");
+[[noreturn]] void raiseCuda(Napi::Env env, Device* device, const char* op, CUresult result, const std::string& facts = "");
+std::string errorName(const Driver& api, CUresult result);
+
+/** Throws when `result` is an error; remembers those that end the context. */
+inline void ok(Napi::Env env, Device* device, const char* op, CUresult result, const std::string& facts = "") {
+  if (result != CUDA_SUCCESS) raiseCuda(env, device, op, result, facts);
+}
+
+// ---- arguments ----
+template <typename T>
+T* take(Napi::Env env, const char* op, const char* what, double id, Kind kind) {
+  std::string why;
+  Object* object = stateOf(env).handles.find(id, kind, &why);
+  if (!object)
+    raise(env, op, "LOWRANK_BAD_HANDLE", std::string(what) + " is " + why + ", a " + kindName(kind) + " was expected");
+  return static_cast<T*>(object);
+}
+double numberArg(const Napi::CallbackInfo& info, size_t i, const char* op, const char* what);
+/** A whole number in [min, max]. */
+double integerArg(const Napi::CallbackInfo& info, size_t i, const char* op, const char* what, double min, double max);
+void checkInteger(Napi::Env env, const char* op, const char* what, double value, double min, double max);
+template <typename T>
+T* handleArg(const Napi::CallbackInfo& info, size_t i, const char* op, const char* what, Kind kind) {
+  return take<T>(info.Env(), op, what, numberArg(info, i, op, what), kind);
+}
+std::string stringArg(const Napi::CallbackInfo& info, size_t i, const char* op, const char* what);
+/** Bytes of a Uint8Array argument; the pointer lives as long as the call. */
+struct Bytes {
+  uint8_t* data;
+  size_t size;
+};
+Bytes bytesArg(const Napi::CallbackInfo& info, size_t i, const char* op, const char* what);
+
+/** Makes the device's context current and refuses a lost device. */
+void enter(Napi::Env env, Device* device, const char* op);
+/** The device address of a checked range. */
+CUdeviceptr rangeOf(Napi::Env env, Device* device, const char* op, const char* what, double memory, double offset,
+                    double bytes);
+
+CUevent takeEvent(Napi::Env env, Device* device, const char* op);
+Staging takeStaging(Napi::Env env, Device* device, const char* op, size_t bytes);
+void giveStaging(Device* device, Staging staging);
+void reapWrites(Device* device, bool wait);
+/** Frees every object of a device, then its context. Throws nothing. */
+void destroyDevice(State& state, Device* device, bool finish);
+void destroyObject(State& state, Object* object);
+void noteLaunch(Device* device, Stream* stream, const std::string* name);
+
+// ---- entries, one file a group ----
+void exportDevice(Napi::Env env, Napi::Object exports);
+void exportMemory(Napi::Env env, Napi::Object exports);
+void exportCommands(Napi::Env env, Napi::Object exports);
+void exportGraph(Napi::Env env, Napi::Object exports);
+void exportMatmul(Napi::Env env, Napi::Object exports);
+
+}  // namespace lowrank
