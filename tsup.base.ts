@@ -9,6 +9,7 @@ const base = {
   sourcemap: true,
   clean: true,
   treeshake: true,
+  removeNodeProtocol: false,
 } satisfies Options;
 
 export default base;

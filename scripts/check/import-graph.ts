@@ -28,14 +28,18 @@ const mayImport: Readonly<Record<string, readonly string[] | '*'>> = {
 };
 
 /** These run in Node only; every other package must load in a browser, save for its `node` entry. */
-const nodeOnly = new Set(['cli', 'backend-cuda', 'examples', 'benchmarks', 'docs']);
+const nodeOnly = new Set<string>(['cli', 'backend-cuda', 'examples', 'benchmarks', 'docs']);
+
+/** Does this member never load in a browser? */
+export const isNodeOnly = (room: string): boolean => nodeOnly.has(room);
 
 /** Files that tooling (tests, configuration) may reach outside its own package. */
 const sharedTooling = /^(vitest\.base\.ts|tsup\.base\.ts|scripts\/testing\/.*)$/;
 
 const builtins = new Set(builtinModules);
 const isBuiltin = (specifier: string) => specifier.startsWith('node:') || builtins.has(specifier.split('/')[0]!);
-const isNodeFile = (path: string) => /(^|\/)node(\/|\.ts$)/.test(path);
+/** Does a path or an entry point (`@lowrank/formats/node`) belong to a `node` entry? */
+export const isNodeFile = (path: string): boolean => /(^|\/)node(\/|\.ts$)/.test(path);
 const packageOf = (specifier: string) =>
   specifier
     .split('/')
