@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { ownFiles, root } from '../workspace.ts';
 
 /** Longest hand-written source file, in lines. */
-export const cap = 500;
+const cap = 500;
 
 const source = /\.(ts|tsx|mts|js|mjs|wgsl|cu|cuh|c|cc|cpp|h|hpp|py|sh|html|css)$/;
 const recorded = /(^|\/)(fixtures|bundled|dist|generated|build)\//;
 
-export const isHandWritten = (file: string): boolean => source.test(file) && !recorded.test(file);
+const isHandWritten = (file: string): boolean => source.test(file) && !recorded.test(file);
 
 /** Files over the cap, as `file: lines`. */
 export async function lint(): Promise<string[]> {

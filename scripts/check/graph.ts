@@ -52,7 +52,7 @@ function isForeign(path: string): boolean {
 }
 
 /** The source file behind a package's entry: `@lowrank/tensor/node` → `packages/tensor/src/node.ts`. */
-export function entryFile(specifier: string, all: readonly Member[]): string | undefined {
+function entryFile(specifier: string, all: readonly Member[]): string | undefined {
   const member = all.find(({ manifest: { name } }) => specifier === name || specifier.startsWith(`${name}/`));
   if (!member) return undefined;
   const entry = member.manifest.exports?.[`.${specifier.slice(member.manifest.name.length)}`];

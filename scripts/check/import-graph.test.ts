@@ -97,6 +97,11 @@ const broken: [what: string, files: Record<string, string>, says: RegExp][] = [
     /"\.\/node\.ts" belongs to the node entry/,
   ],
   [
+    "another package's node entry",
+    { 'packages/tensor/src/index.ts': `import '@lowrank/kernels/node';\n` },
+    /"@lowrank\/kernels\/node" is a node entry/,
+  ],
+  [
     'a cycle',
     { 'packages/tensor/src/a.ts': `import './b.ts';\n`, 'packages/tensor/src/b.ts': `export * from './a.ts';\n` },
     /import cycle: packages\/tensor\/src\/a\.ts → packages\/tensor\/src\/b\.ts → packages\/tensor\/src\/a\.ts/,

@@ -39,7 +39,7 @@ const sharedTooling = /^(vitest\.base\.ts|tsup\.base\.ts|scripts\/testing\/.*)$/
 const builtins = new Set(builtinModules);
 const isBuiltin = (specifier: string) => specifier.startsWith('node:') || builtins.has(specifier.split('/')[0]!);
 /** Does a path or an entry point (`@lowrank/formats/node`) belong to a `node` entry? */
-export const isNodeFile = (path: string): boolean => /(^|\/)node(\/|\.ts$)/.test(path);
+export const isNodeFile = (path: string): boolean => /(^|\/)node(\/|\.ts$|$)/.test(path);
 const packageOf = (specifier: string) =>
   specifier
     .split('/')
