@@ -3,7 +3,9 @@
  * One command from a clean clone: sets up what is missing, says so, then does the job.
  * Plain JavaScript for Node >= 20; everything after the set-up runs on the pinned Node in node_modules/.bin.
  *
- *   node scripts/run.mjs demo | test | check | lowrank ...
+ *   npm run demo      node scripts/run.mjs demo
+ *   npm test          node scripts/run.mjs test
+ *   npx lowrank ...   node scripts/run.mjs lowrank ...
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -62,7 +64,8 @@ function children(dir) {
 
 function setUp() {
   install();
-  say('Generating kernel manifest, WebAssembly and WGSL modules (kept until a source changes)');
+  // Some tenths of a second when nothing changed: not worth a word then.
+  if (!existsSync(join(root, 'kernels/generated'))) say('Generating kernel manifest, WebAssembly and WGSL modules');
   pnpm(['run', 'generate', '--output-logs=errors-only'], 'A generator failed: its output is above.');
 }
 
