@@ -124,7 +124,8 @@ function test() {
   return total(codes);
 }
 
-const cli = (args) => node(['--conditions=source', 'packages/cli/src/main.ts', ...args], { cwd: process.cwd() });
+const cli = (args) =>
+  node(['--conditions=source', join(root, 'packages/cli/src/main.ts'), ...args], { cwd: process.cwd() });
 
 const jobs = {
   demo: (args) => cli(['demo', ...args]),
