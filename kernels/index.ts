@@ -4,6 +4,7 @@ export * from './common/codebooks.ts';
 export * from './common/contract.ts';
 export * from './common/dtype.ts';
 export * from './common/error.ts';
+export * from './common/half.ts';
 export * from './common/philox.ts';
 export * from './common/quant.ts';
 export * from './common/view.ts';

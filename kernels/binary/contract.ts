@@ -4,7 +4,10 @@ import { defineContract } from '../common/contract.ts';
 import { describe, sameShape, specOf, type View } from '../common/view.ts';
 import { binaryOps, type BinaryOp } from './table.ts';
 
-/** y = op(a, b), elementwise, floats in f32. Shapes are equal (broadcast axes have stride 0). Comparisons give u8, 0 or 1. */
+/**
+ * y = op(a, b), elementwise, floats in f32. Shapes are equal (broadcast axes have stride 0). Comparisons give u8, 0 or 1.
+ * Integers stay integers: add, sub and mul keep the low bits, div truncates (by zero: undefined), pow is for floats.
+ */
 export interface Binary {
   inputs: { a: View; b: View };
   outputs: { y: View };

@@ -4,7 +4,8 @@ import type { DType } from '../common/dtype.ts';
 
 /**
  * y = x in another dtype. Float to float rounds to nearest, ties to even (overflow gives infinity; NaN stays NaN);
- * float to integer truncates toward zero and saturates (NaN gives 0); integer to integer keeps the low bits.
+ * float to integer truncates toward zero and saturates (NaN gives 0); integer to integer keeps the low bits; integer to float rounds to
+ * f32, then to y's dtype.
  */
 export interface Cast {
   inputs: { x: View };

@@ -3,7 +3,7 @@ import { defineContract } from '../common/contract.ts';
 import { checkQuant, type QuantAttrs, type QuantViews } from '../common/quant.ts';
 import { specOf, type View } from '../common/view.ts';
 
-/** y = the values of a blockwise-quantized tensor, f32 products rounded to `dtype`. */
+/** y = the values of a blockwise-quantized tensor: each product and sum rounded to f32, the last one then to `dtype`. */
 export interface Dequantize {
   inputs: { weight: QuantViews };
   outputs: { y: View };

@@ -4,7 +4,7 @@ import { defineContract } from '../common/contract.ts';
 import { describe, specOf, type View } from '../common/view.ts';
 
 /**
- * y = u ≥ p ? x/(1−p) : 0 with u the `uniform` of op `random` at the same element (row-major index), site and seed.
+ * y = u ≥ p ? x/(1−p) : 0, compared in f32, with u the `uniform` of op `random` at the same element (row-major index), site and seed.
  * The same call on dy is the backward pass: no mask is stored.
  */
 export interface Dropout {

@@ -3,7 +3,7 @@ import { defineContract } from '../common/contract.ts';
 import { specOf, type View } from '../common/view.ts';
 import type { DType } from '../common/dtype.ts';
 
-/** y[…, i, …] = start + step · i, where i is the index along `axis`. */
+/** y[…, i, …] = start + step · i, where i is the index along `axis`; integers take it truncated toward zero. */
 export interface Iota {
   inputs: Record<never, never>;
   outputs: { y: View };

@@ -6,7 +6,7 @@ import { describe, sameShape, specOf, type View } from '../common/view.ts';
 /**
  * y[…,m,n] = alpha · Σₖ a[…,m,k] · b[…,k,n] + beta · c[…,m,n]. Transposes are strides; broadcast batch axes have stride 0;
  * a row bias is `c` with stride 0 over m. Operands may differ in float dtype; products accumulate in f32; y is of `dtype`
- * (a's by default). `c` may be y itself.
+ * (a's by default). `c` may be y itself. alpha and beta are 1 where absent.
  */
 export interface Matmul {
   inputs: { a: View; b: View; c?: View };

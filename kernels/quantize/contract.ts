@@ -5,9 +5,13 @@ import { quantBits, type QuantType } from '../common/quant.ts';
 import { describe, isContiguous, sizeOf, specOf, type View } from '../common/view.ts';
 
 /**
- * Blockwise quantization as bitsandbytes does it: absmax[j] = max |x| of block j (f32), code = nearest codebook entry of x · (1/absmax)
- * in f32, by the decision bounds of common/codebooks.ts. Two 4-bit codes a byte, the first in the high nibble; an odd end is padded with the
- * code of 0. `offset` f32 [1] is subtracted from x first (double quantization of absmax). x is read row-major.
+ * Blockwise quantization, byte for byte as bitsandbytes' CPU path; every step rounds to f32. `offset` f32 [1] is subtracted from x first
+ * (double quantization of absmax). absmax[j] = max |x| of block j; z = x scaled and clamped to [−1, 1]. x is read row-major.
+ * - nf4, fp4: z = x · (1/d) with d = max(absmax, 1e-38) in whole blocks; in a short block at the end z = x / d, and d is stored as its
+ *   absmax. Codes by the bounds of common/codebooks.ts (`codebook` is not read); two a byte, the first in the high nibble; an odd end is
+ *   padded with the code of 0.
+ * - int8: z = x · (1/absmax); bin = trunc((z + 1) · 0.5 · 65535 + 0.5); the code is the number of midpoints 0.5·(codebook[i] +
+ *   codebook[i+1]) that are smaller than −1 + 2·bin/65535. A block of zeros has code 0 everywhere.
  */
 export interface Quantize {
   inputs: { x: View; codebook: View; offset?: View };

@@ -6,7 +6,8 @@ import { describe, specOf, type View } from '../common/view.ts';
 export type ReduceOp = 'sum' | 'sumSquares' | 'max' | 'min' | 'argmax';
 
 /**
- * Reduces `axes` (ascending, distinct), which stay as axes of length 1. Accumulates in f32 in an order that depends on shapes alone.
+ * Reduces `axes` (ascending, distinct), which stay as axes of length 1. Floats accumulate in f32 in an order that depends on shapes alone,
+ * integers in 32 bits, modulo 2³².
  * Empty sums are 0; max, min and argmax refuse empty axes. NaN wins max and min. `argmax` takes one axis, gives the first index, as i32.
  * `dtype` of y: x's own, or f32 for sums.
  */

@@ -4,7 +4,8 @@ import { defineContract } from '../common/contract.ts';
 import { describe, sameShape, specOf, type View } from '../common/view.ts';
 
 /**
- * y = into; y[ids[i…], :] += x[i…, :] for each i in order. ids outside [0, rows) are skipped. Sums in f32, in index order: deterministic.
+ * y = into; y[ids[i…], :] += x[i…, :] for each i in order. ids outside [0, rows) are skipped. Sums in f32, in index order
+ * (deterministic), rounded to into's dtype once.
  * `y` is usually `into` itself.
  */
 export interface ScatterAdd {

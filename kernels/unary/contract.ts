@@ -4,7 +4,10 @@ import { defineContract } from '../common/contract.ts';
 import { specOf, type View } from '../common/view.ts';
 import { unaryOps, type UnaryOp } from './table.ts';
 
-/** y = op(x), elementwise, computed in f32. `p` and `q` are the parameters of the rows that have them (`affine`: p·x + q). */
+/**
+ * y = op(x), elementwise, computed in f32. `p` and `q` are the parameters of the rows that have them (`affine`: p·x + q).
+ * Integers pass through f32, so they are exact below 2²⁴, and come back as by `cast`.
+ */
 export interface Unary {
   inputs: { x: View };
   outputs: { y: View };
