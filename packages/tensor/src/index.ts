@@ -1,1 +1,31 @@
-export {};
+/** Tensors, autograd and scopes over any Backend; op definitions; the layer protocol that adapters and formats share. */
+import './ops/methods.ts';
+
+export * from '@lowrank/kernels';
+export { backward, collectGradients, gradients } from './autograd/backward.ts';
+export { gradEnabled, noGrad, withGrad } from './autograd/mode.ts';
+export { checkpoint, type RecomputePolicy } from './autograd/recipe.ts';
+export * from './decorators.ts';
+export { Device, type DeviceOptions, type Fallback, type FusedMode } from './device.ts';
+export { attention, type AttentionOptions } from './fused/attention.ts';
+export { crossEntropy, linearCrossEntropy, type LinearCrossEntropyOptions } from './fused/cross-entropy.ts';
+export { dropout } from './fused/dropout.ts';
+export { rmsNorm } from './fused/rms-norm.ts';
+export { rope } from './fused/rope.ts';
+export { softmax } from './fused/softmax.ts';
+export { swiglu } from './fused/swiglu.ts';
+export { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from './half.ts';
+export { decodeFrom as decode, encode, type HostData } from './host.ts';
+export { memoryClasses, type BytesByClass, type MemoryClass, type MemoryStatistics } from './memory/pool.ts';
+export { Linear, linearGroup, type LinearAdapter } from './nn/linear.ts';
+export { DenseWeight, type LinearWeight, type WeightOperand } from './nn/linear-weight.ts';
+export { Module } from './nn/module.ts';
+export { dequantize, quantMatmul } from './nn/quant-matmul.ts';
+export { nullBackend } from './null-backend.ts';
+export { defineFused, type FusedDefinition, type FusedFunction, type Rule, type Tensors, type VjpContext } from './ops/call.ts';
+export { binary, cast, gather, matmul, reduce, scatterAdd, select, unary } from './ops/primitives.ts';
+export { concat, contiguous, expand, permute, reshape, slice, split, transpose } from './ops/views.ts';
+export { copyInto, fillInto } from './ops/raw.ts';
+export type { Recording } from './record.ts';
+export { keep, Scope, scope } from './scope.ts';
+export { Tensor } from './tensor.ts';

@@ -1,0 +1,126 @@
+import type { TensorSpec } from '@lowrank/kernels';
+import { Scope } from '../scope.ts';
+import type { Storage } from '../memory/storage.ts';
+import { Tensor } from '../tensor.ts';
+import { withGrad } from './mode.ts';
+
+/**
+ * What a checkpointed region keeps of the results that the backward pass reads:
+ * `none` everything; `selective` what is expensive to make again (products, attention), not norms, activations, rotations, sums;
+ * `block` only what enters the region; or a function of the op's name and its cost.
+ */
+export type RecomputePolicy = 'none' | 'selective' | 'block' | ((op: string, cost: 'cheap' | 'expensive') => 'keep' | 'recompute');
+
+interface Region {
+  readonly keeps: (op: string, cost: 'cheap' | 'expensive') => boolean;
+}
+
+let region: Region | undefined;
+
+/** The innermost checkpointed region, where recording is on. */
+export function currentRegion(): Region | undefined {
+  return region;
+}
+
+/**
+ * Runs `fn` so that results inside it are kept for the backward pass only as `policy` says; the rest is made again, each when a gradient
+ * first reads it, and never when none does. What `fn` returns is always kept. Bit-equal to running without.
+ */
+export function checkpoint<T>(policy: RecomputePolicy, fn: () => T): T {
+  if (policy === 'none') return fn();
+  const before = region;
+  const mine: Region = { keeps: policy === 'block' ? () => false : policy === 'selective' ? (_, cost) => cost === 'expensive' : (op, cost) => policy(op, cost) === 'keep' };
+  region = mine;
+  let result: T;
+  try {
+    result = fn();
+  } finally {
+    region = before;
+  }
+  for (const t of Array.isArray(result) ? result : [result]) if (t instanceof Tensor) t.storage.dropRecipe();
+  return result;
+}
+
+/** A tensor that can be had again: a kept storage, or the output of a recipe; with its window on that storage. */
+export type Slot = { readonly spec: TensorSpec; readonly byteOffset: number } & (
+  | { readonly storage: Storage }
+  | { readonly recipe: Recipe; readonly index: number }
+);
+
+export function slotOf(tensor: Tensor, within: Region | undefined): Slot {
+  const spec = { dtype: tensor.dtype, shape: tensor.shape, strides: tensor.strides };
+  const made = tensor.storage.recipe;
+  if (made && within && made.recipe.region === within) {
+    made.recipe.retain();
+    return { spec, byteOffset: tensor.byteOffset, recipe: made.recipe, index: made.index };
+  }
+  return { spec, byteOffset: tensor.byteOffset, storage: tensor.storage.retain() };
+}
+
+export function releaseSlot(slot: Slot): void {
+  if ('storage' in slot) slot.storage.release();
+  else slot.recipe.release();
+}
+
+/** A handle on the slot's contents, made again if they are gone. The caller disposes it. */
+export function openSlot(slot: Slot): Tensor {
+  const storage = 'storage' in slot ? slot.storage : slot.recipe.output(slot.index);
+  return new Tensor(storage.retain(), slot.spec.dtype, slot.spec.shape, slot.spec.strides, slot.byteOffset);
+}
+
+/**
+ * One call whose outputs need not be kept. Counted references: the storages it made, the savers that read them, and recipes that start
+ * from them. Once made again, outputs stay until the last reference goes, and inputs are let go at once.
+ */
+export class Recipe {
+  readonly region: Region;
+  readonly #run: (inputs: Tensor[]) => Storage[];
+  #slots: Slot[];
+  /** Outputs that live on, by index: the first ones while someone holds them, or those made again (then held here). */
+  #outputs: (Storage | undefined)[];
+  #made = false;
+  #refs: number;
+
+  /** `outputs` are the storages of the first run; `run` repeats the call on the same inputs. */
+  constructor(within: Region, inputs: readonly Tensor[], outputs: readonly Storage[], run: (inputs: Tensor[]) => Storage[]) {
+    this.region = within;
+    this.#run = run;
+    this.#slots = inputs.map((t) => slotOf(t, within));
+    this.#outputs = [...outputs];
+    this.#refs = outputs.length;
+    outputs.forEach((storage, index) => {
+      storage.recipe = { recipe: this, index };
+    });
+  }
+
+  retain(): void {
+    this.#refs++;
+  }
+
+  /** A first storage is gone (or is kept for good now). */
+  forget(index: number): void {
+    if (!this.#made) this.#outputs[index] = undefined;
+    this.release();
+  }
+
+  release(): void {
+    if (--this.#refs > 0) return;
+    for (const slot of this.#slots.splice(0)) releaseSlot(slot);
+    if (this.#made) for (const s of this.#outputs) s?.release();
+    this.#outputs = [];
+  }
+
+  output(index: number): Storage {
+    const there = this.#outputs[index];
+    if (there?.alive) return there;
+    const inputs: Tensor[] = [];
+    using _ = new Scope();
+    for (const slot of this.#slots) inputs.push(openSlot(slot));
+    const outputs = withGrad(false, () => this.#run(inputs));
+    for (const t of inputs) t.dispose();
+    this.#outputs = outputs;
+    this.#made = true;
+    for (const slot of this.#slots.splice(0)) releaseSlot(slot);
+    return outputs[index]!;
+  }
+}

@@ -1,0 +1,28 @@
+import { defineFused } from '../ops/call.ts';
+import { cast, gather } from '../ops/primitives.ts';
+import { concat, reshape, slice } from '../ops/views.ts';
+import type { Tensor } from '../tensor.ts';
+
+const ropeOp = defineFused({
+  name: 'rope',
+  cost: 'cheap',
+  decompose: ({ x, cos, sin, positions }, { inverse }) => {
+    const half = cos.shape[1]!;
+    const at = [...positions.shape, 1, half];
+    const c = reshape(gather(cos, positions), at);
+    const s = reshape(gather(sin, positions), at).mul(inverse ? -1 : 1);
+    const x1 = cast(slice(x, 3, 0, half), 'f32');
+    const x2 = cast(slice(x, 3, half, 2 * half), 'f32');
+    const turned = [x1.mul(c).sub(x2.mul(s)), x2.mul(c).add(x1.mul(s))].map((t) => cast(t, x.dtype));
+    return { y: concat(2 * half < x.shape[3]! ? [...turned, slice(x, 3, 2 * half)] : turned, 3) };
+  },
+  rule: {
+    saves: () => ['cos', 'sin', 'positions'],
+    vjp: ({ grad, saved, attrs }) => ({ x: ropeOp({ x: grad('y')!, cos: saved('cos'), sin: saved('sin'), positions: saved('positions') }, { inverse: !attrs.inverse }).y }),
+  },
+});
+
+/** Rotates x [B, T, H, D] by its positions i32 [B, T]; cos and sin f32 [P, R/2] rotate the first R ≤ D elements (half-rotation form). */
+export function rope(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor): Tensor {
+  return ropeOp({ x, cos, sin, positions }, { inverse: false }).y;
+}

@@ -1,0 +1,55 @@
+import { LowrankError } from '@lowrank/kernels';
+import type { Recipe } from '../autograd/recipe.ts';
+import type { Device } from '../device.ts';
+import type { Block } from './allocator.ts';
+import type { MemoryClass } from './pool.ts';
+
+/** Reference-counted device memory under one or more tensors. Internal: users see tensors and scopes. */
+export class Storage {
+  readonly device: Device;
+  readonly byteLength: number;
+  readonly memoryClass: MemoryClass;
+  /** How to make the contents again, while a recompute policy says that they need not be kept. */
+  recipe: { readonly recipe: Recipe; readonly index: number } | undefined;
+  #block: Block | undefined;
+  #refs = 1;
+
+  constructor(device: Device, byteLength: number, memoryClass: MemoryClass) {
+    this.device = device;
+    this.byteLength = byteLength;
+    this.memoryClass = memoryClass;
+    this.#block = device.pool.allocate(byteLength, memoryClass);
+  }
+
+  get block(): Block {
+    if (!this.#block) throw new LowrankError('tensor', 'used after dispose');
+    return this.#block;
+  }
+
+  get alive(): boolean {
+    return this.#block !== undefined;
+  }
+
+  get refs(): number {
+    return this.#refs;
+  }
+
+  retain(): this {
+    if (!this.#block) throw new LowrankError('tensor', 'used after dispose');
+    this.#refs++;
+    return this;
+  }
+
+  release(): void {
+    if (--this.#refs > 0 || !this.#block) return;
+    this.device.pool.free(this.#block, this.memoryClass);
+    this.#block = undefined;
+    this.dropRecipe();
+  }
+
+  dropRecipe(): void {
+    const held = this.recipe;
+    this.recipe = undefined;
+    held?.recipe.forget(held.index);
+  }
+}

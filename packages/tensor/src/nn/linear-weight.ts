@@ -1,0 +1,85 @@
+import { check, describe, type FloatDType, type QuantAttrs, type QuantViews } from '@lowrank/kernels';
+import type { Tensors } from '../ops/call.ts';
+import { cast, matmul } from '../ops/primitives.ts';
+import { transpose } from '../ops/views.ts';
+import type { Tensor } from '../tensor.ts';
+
+/** What kernels of linear layers get: a dense weight, or codes with their scales. */
+export type WeightOperand = { readonly weight: Tensor } | { readonly quant: Tensors<QuantViews>; readonly attrs: QuantAttrs };
+
+/**
+ * The weight of a linear layer, [outFeatures, inFeatures], in whatever format it is stored. Layers, adapters and merging see only this,
+ * so formats and adapters never multiply.
+ */
+export interface LinearWeight extends Disposable {
+  /** `dense`, `nf4`, `fp4`, `int8` … */
+  readonly format: string;
+  readonly outFeatures: number;
+  readonly inFeatures: number;
+  /** Bytes on the device, scales included. */
+  readonly byteLength: number;
+  /** x·Wᵀ + c for x [M, in]; with `transposed` x·W for x [M, out]. Differentiable in x (and in W where the format can be trained). */
+  matmul(x: Tensor, options?: { readonly transposed?: boolean; readonly c?: Tensor }): Tensor;
+  /** The values as a fresh dense tensor [out, in]. */
+  dequantize(dtype?: FloatDType): Tensor;
+  /** The same format made from other values [out, in]; the old weight stays. */
+  requantize(values: Tensor): Promise<LinearWeight>;
+  operand(): WeightOperand;
+  /** The tensors by the names that checkpoints give them, '' being the weight itself. */
+  tensors(): ReadonlyMap<string, Tensor>;
+  dispose(): void;
+}
+
+/** A weight stored as it is: f32, f16 or bf16. The one format that can be trained itself. */
+export class DenseWeight implements LinearWeight {
+  readonly format = 'dense';
+  readonly tensor: Tensor;
+
+  /** Takes over `tensor` [out, in]. */
+  constructor(tensor: Tensor) {
+    check(tensor.rank === 2, 'DenseWeight', 'needs [out, in]', () => describe(tensor));
+    this.tensor = tensor;
+  }
+
+  get outFeatures(): number {
+    return this.tensor.shape[0]!;
+  }
+
+  get inFeatures(): number {
+    return this.tensor.shape[1]!;
+  }
+
+  get byteLength(): number {
+    return this.tensor.byteLength;
+  }
+
+  matmul(x: Tensor, { transposed = false, c }: { transposed?: boolean; c?: Tensor } = {}): Tensor {
+    const w = transposed ? this.tensor : transpose(this.tensor);
+    return matmul(x, w, { dtype: x.dtype as FloatDType, ...(c ? { c } : {}) });
+  }
+
+  dequantize(dtype: FloatDType = this.tensor.dtype as FloatDType): Tensor {
+    return cast(this.tensor.detach(), dtype).contiguous();
+  }
+
+  async requantize(values: Tensor): Promise<LinearWeight> {
+    check(values.shape[0] === this.outFeatures && values.shape[1] === this.inFeatures, 'requantize', 'shape differs', () => `${describe(values)} for ${describe(this.tensor)}`);
+    return new DenseWeight(cast(values.detach(), this.tensor.dtype).contiguous());
+  }
+
+  operand(): WeightOperand {
+    return { weight: this.tensor };
+  }
+
+  tensors(): ReadonlyMap<string, Tensor> {
+    return new Map([['', this.tensor]]);
+  }
+
+  dispose(): void {
+    this.tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
