@@ -1,4 +1,4 @@
 import { defineConfig } from 'tsup';
 import base from '../../tsup.base.ts';
 
-export default defineConfig({ ...base, entry: { index: 'src/index.ts', main: 'src/main.ts' } });
+export default defineConfig({ ...base, platform: 'node', entry: { ...base.entry, main: 'src/main.ts' } });

@@ -1,4 +1,1 @@
-import { defineConfig } from 'tsup';
-import base from '../../tsup.base.ts';
-
-export default defineConfig({ ...base, entry: { index: 'src/index.ts' } });
+export { default } from '../../tsup.base.ts';

@@ -24,7 +24,9 @@ function entryPoints({ manifest }: Member): string[] {
   return code.map(([entry]) => manifest.name + entry.slice(1));
 }
 
-describe.each(published().map((member) => [member.manifest.name, member] as const))('%s', (name, member) => {
+const named = (members: Member[]) => members.map((member) => [member.manifest.name, member] as const);
+
+describe.each(named(published()))('%s', (name, member) => {
   const readme = () => readFileSync(join(root, member.dir, 'README.md'), 'utf8');
 
   test('installs with its declared dependencies alone; every entry point loads in Node', async () => {
@@ -33,23 +35,6 @@ describe.each(published().map((member) => [member.manifest.name, member] as cons
     const imports = entryPoints(member).map((entry) => `await import('${entry}');\n`);
     writeFileSync(join(work.path, 'load.js'), imports.join(''));
     expect(await execute('node', ['load.js'], { cwd: work.path })).toEqual({ code: 0, output: '' });
-  });
-
-  test.skipIf(isNodeOnly(member.room))('is bundled for a browser with no Node built-in', async () => {
-    using work = workFolder();
-    await installAlone(work.path, [name], packed);
-    const imports = entryPoints(member).filter((entry) => !isNodeFile(entry));
-    const contents = imports.map((entry, i) => `export * as entry${i} from '${entry}';\n`).join('');
-    const stdin = { contents, resolveDir: work.path };
-    const result = await build({
-      stdin,
-      bundle: true,
-      platform: 'browser',
-      format: 'esm',
-      write: false,
-      logLevel: 'silent',
-    });
-    expect(result.errors).toEqual([]);
   });
 
   test('the snippet of its README runs', async (context) => {
@@ -62,6 +47,20 @@ describe.each(published().map((member) => [member.manifest.name, member] as cons
     await runSnippet(snippet, join(work.path, 'snippet.ts'), work.path);
   });
 });
+
+test.each(named(published().filter(({ room }) => !isNodeOnly(room))))(
+  '%s: its entries for a browser are bundled with no Node built-in',
+  async (name, member) => {
+    const imports = entryPoints(member).filter((entry) => !isNodeFile(entry));
+    using work = workFolder();
+    await installAlone(work.path, [name], packed);
+    const contents = imports.map((entry, i) => `export * as entry${i} from '${entry}';\n`).join('');
+    const stdin = { contents, resolveDir: work.path };
+    const options = { bundle: true, platform: 'browser', format: 'esm', write: false, logLevel: 'silent' } as const;
+    const { errors } = await build({ stdin, ...options });
+    expect(errors).toEqual([]);
+  },
+);
 
 /** The packages that the README's install command names: `npm i @lowrank/lora @lowrank/backend-cpu`. */
 function installedBy(readme: string, name: string): string[] {
