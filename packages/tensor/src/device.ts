@@ -1,4 +1,4 @@
-import { LowrankError, specOf, type Backend, type Call, type DType, type FusedName, type Kernel, type OpTypes, type PrimitiveName } from '@lowrank/kernels';
+import { LowrankError, specOf, type Backend, type Call, type DType, type FusedName, type Kernel, type OpTypes, type PrimitiveName, type PrimitiveOps } from '@lowrank/kernels';
 import { encode, shapeOfData, type HostData } from './host.ts';
 import { Pool, type MemoryClass, type MemoryStatistics } from './memory/pool.ts';
 import { Storage } from './memory/storage.ts';
@@ -114,8 +114,8 @@ export class Device implements AsyncDisposable {
   }
 
   /** Internal: runs or records a primitive. */
-  runPrimitive(name: PrimitiveName, call: Call<never>): void {
-    this.run(name, this.backend.primitives[name] as Kernel<never>, call);
+  runPrimitive<P extends PrimitiveName>(name: P, call: Call<PrimitiveOps[P]>): void {
+    this.run(name, this.backend.primitives[name] as unknown as Kernel<never>, call);
   }
 
   /** Internal: runs or records a kernel. */

@@ -2,6 +2,7 @@ import { bytesOf, check, describe, isContiguous, LowrankError, sizeOf, type DTyp
 import type { Device } from './device.ts';
 import type { Storage } from './memory/storage.ts';
 import type { Node } from './autograd/node.ts';
+import { noGrad } from './autograd/mode.ts';
 import { Scope } from './scope.ts';
 import { decodeFrom } from './host.ts';
 
@@ -148,7 +149,7 @@ export class Tensor implements Disposable {
 
   /** The raw bytes in row-major order. */
   async bytes(): Promise<Uint8Array> {
-    using row = this.isContiguous ? this.alias() : this.detach().contiguous();
+    using row = noGrad(() => (this.isContiguous ? this.alias() : this.contiguous()));
     if (row.byteLength === 0) return new Uint8Array(0);
     const { buffer, byteOffset } = row.view;
     return this.device.backend.memory.read(buffer, byteOffset, row.byteLength);

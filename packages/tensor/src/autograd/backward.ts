@@ -1,6 +1,6 @@
 import { describe, LowrankError, sameShape } from '@lowrank/kernels';
-import { binaryInto, castTo, ones } from '../ops/raw.ts';
-import { Scope } from '../scope.ts';
+import { binaryInto, castTo, copyInto, ones } from '../ops/raw.ts';
+import { keep, Scope } from '../scope.ts';
 import type { Tensor } from '../tensor.ts';
 import { withGrad } from './mode.ts';
 import { edgeOf, type Edge, type Node } from './node.ts';
@@ -13,9 +13,17 @@ function order(root: Node): Node[] {
   return [...seen].sort((a, b) => b.id - a.id);
 }
 
-/** A gradient that may be written to: nobody else holds its memory, and it covers it. */
+/** A gradient that may be written to: nobody else holds its memory, and no element stands for several. */
 function owned(t: Tensor): boolean {
-  return t.storage.refs === 1 && t.isContiguous;
+  return t.storage.refs === 1 && t.strides.every((s, i) => s !== 0 || t.shape[i]! <= 1);
+}
+
+/** A row-major gradient of its own; consumes the handle. No scope owns it. */
+function settled(t: Tensor): Tensor {
+  if (t.isContiguous) return t;
+  const row = keep(copyInto(t, t.device.empty(t.shape, t.dtype)));
+  t.dispose();
+  return row;
 }
 
 /** a + b, over a's memory when nobody else reads it. Both handles are consumed. */
@@ -26,7 +34,7 @@ function accumulate(a: Tensor, b: Tensor): Tensor {
     other.dispose();
     return into;
   }
-  const sum = binaryInto('add', a, b);
+  const sum = keep(binaryInto('add', a, b));
   a.dispose();
   b.dispose();
   return sum;
@@ -85,7 +93,7 @@ export function backward(loss: Tensor, seed?: Tensor): void {
     if (leaf.grad) {
       binaryInto('add', leaf.grad, grad.dtype === leaf.grad.dtype ? grad : castTo(grad, leaf.grad.dtype), leaf.grad);
       grad.dispose();
-    } else leaf.grad = grad;
+    } else leaf.grad = settled(grad);
   });
 }
 
@@ -102,7 +110,7 @@ export function gradients(of: Tensor, wrt: readonly Tensor[], seed?: Tensor): (T
 export function collectGradients(of: Tensor, seed?: Tensor, into = new Map<Tensor, Tensor>()): Map<Tensor, Tensor> {
   run(of, seed, (leaf, grad) => {
     const there = into.get(leaf);
-    into.set(leaf, there ? accumulate(there, grad) : grad);
+    into.set(leaf, there ? accumulate(there, grad) : settled(grad));
   });
   return into;
 }

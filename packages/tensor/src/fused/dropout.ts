@@ -1,9 +1,9 @@
 import { check } from '@lowrank/kernels';
-import { defineFused } from '../ops/call.ts';
+import { defineFused, type FusedFunction } from '../ops/call.ts';
 import { binary, cast, select, unary } from '../ops/primitives.ts';
 import type { Tensor } from '../tensor.ts';
 
-const dropoutOp = defineFused({
+const dropoutOp: FusedFunction<'dropout'> = defineFused({
   name: 'dropout',
   cost: 'cheap',
   decompose: ({ x, seed }, { p, site }) => {

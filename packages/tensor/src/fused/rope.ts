@@ -1,9 +1,9 @@
-import { defineFused } from '../ops/call.ts';
+import { defineFused, type FusedFunction } from '../ops/call.ts';
 import { cast, gather } from '../ops/primitives.ts';
 import { concat, reshape, slice } from '../ops/views.ts';
 import type { Tensor } from '../tensor.ts';
 
-const ropeOp = defineFused({
+const ropeOp: FusedFunction<'rope'> = defineFused({
   name: 'rope',
   cost: 'cheap',
   decompose: ({ x, cos, sin, positions }, { inverse }) => {

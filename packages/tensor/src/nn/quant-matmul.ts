@@ -1,5 +1,5 @@
 import type { QuantAttrs, QuantViews } from '@lowrank/kernels';
-import { defineFused, type Tensors } from '../ops/call.ts';
+import { defineFused, type FusedFunction, type Tensors } from '../ops/call.ts';
 import { binary, cast, gather, matmul } from '../ops/primitives.ts';
 import { concat, expand, reshape, slice, transpose } from '../ops/views.ts';
 import type { Tensor } from '../tensor.ts';
@@ -43,7 +43,7 @@ export function dequantize(weight: Tensors<QuantViews>, attrs: Parameters<typeof
   return dequantizeOp({ weight }, attrs).y;
 }
 
-const quantMatmulOp = defineFused({
+const quantMatmulOp: FusedFunction<'quantMatmul'> = defineFused({
   name: 'quantMatmul',
   cost: 'expensive',
   decompose: ({ x, weight, c }, { transposed, ...attrs }) => {

@@ -188,7 +188,7 @@ export function defineFused<N extends FusedName>(definition: FusedDefinition<N>)
     const spec: Spec<O> = { inputs: inputs as Spec<O>['inputs'], outputs: contract.infer(inputs as never, attrs), attrs };
     const verdict = kernel?.accepts(spec);
     if (!kernel || verdict !== true) {
-      const reason = device.fused === 'off' ? 'fused ops are off' : verdict ? verdict.refused : `${device.backend.name} has no such kernel`;
+      const reason = device.fused === 'off' ? 'fused ops are off' : verdict && verdict !== true ? verdict.refused : `${device.backend.name} has no such kernel`;
       if (device.fused === 'require') throw new LowrankError(name, 'no fused kernel takes this call', reason, "Use fused: 'auto' to decompose it");
       device.noteFallback(name, reason);
       const outputs = definition.decompose(inputs, attrs);
