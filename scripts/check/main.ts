@@ -53,7 +53,8 @@ const checks: Record<string, Check> = {
   unused: {
     says: 'unused files, exports and dependencies (knip)',
     hint: 'Delete what nothing uses; entry points are named in knip.json',
-    find: tool('knip', '--no-progress'),
+    // Without .gitignore: the way to most kernels leads through generated/.
+    find: tool('knip', '--no-progress', '--no-gitignore', '--no-config-hints'),
   },
   diagram: { says: 'diagram of the architecture', hint: 'pnpm diagram', find: diagram },
   packages: {
