@@ -1,5 +1,4 @@
-import { bytesOf, sizeOf, type DType } from '@lowrank/kernels';
-import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from './half.ts';
+import { bf16ToF32, bytesOf, f16ToF32, f32ToBf16, f32ToF16, sizeOf, type DType } from '@lowrank/kernels';
 
 /** Numbers as a host array, nested or flat, or typed. */
 export type HostData = number | readonly HostData[] | Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array | Int8Array | Uint16Array | Int16Array;
