@@ -131,6 +131,8 @@ test('allows Node in the node entry, cycles of types, and words that only look l
     'packages/tensor/src/node.ts': `import 'node:fs';\nexport const id = process.pid;\n`,
     'packages/tensor/src/a.ts': `import type { B } from './b.ts';\nexport interface A { process: B }\n`,
     'packages/tensor/src/b.ts': `import type { A } from './a.ts';\nexport type B = A['process'] | null;\n`,
+    'packages/tensor/src/autograd/node.ts': 'export class Node {}\n',
+    'packages/tensor/src/index.ts': `export * from './autograd/node.ts';\n`,
     'packages/tensor/src/c.ts': `export const run = (process: { pid: number }) => process.pid;\n`,
   });
   expect(problems).toEqual([]);

@@ -38,8 +38,9 @@ const sharedTooling = /^(vitest\.base\.ts|tsup\.base\.ts|scripts\/testing\/.*)$/
 
 const builtins = new Set(builtinModules);
 const isBuiltin = (specifier: string) => specifier.startsWith('node:') || builtins.has(specifier.split('/')[0]!);
-/** Does a path or an entry point (`@lowrank/formats/node`) belong to a `node` entry? */
-export const isNodeFile = (path: string): boolean => /(^|\/)node(\/|\.ts$|$)/.test(path);
+const isNodeFile = (path: string) => /^(kernels|packages\/[^/]+\/src)\/node(\/|\.ts$)/.test(path);
+/** Is an entry point (`@lowrank/formats/node`) for Node alone? */
+export const isNodeEntry = (specifier: string): boolean => /\/node(\/|$)/.test(specifier);
 const packageOf = (specifier: string) =>
   specifier
     .split('/')
@@ -91,7 +92,7 @@ export function lint(top: string = root): string[] {
         if (allowed !== '*' && !allowed.includes(room)) {
           report(use, `${member.room} may not import ${room}. It may import: ${allowed.join(', ') || 'nothing'}`);
         }
-        if (pureFile && isNodeFile(specifier))
+        if (pureFile && isNodeEntry(specifier))
           report(use, `"${specifier}" is a node entry; this file must load in a browser`);
       }
       if (room && !use.target) report(use, `${name} has no entry point for "${specifier}"`);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { isNodeFile, isNodeOnly } from '../check/import-graph.ts';
+import { isNodeEntry, isNodeOnly } from '../check/import-graph.ts';
 import { cannotRun, runSnippet, snippets, workFolder } from '../testing/snippets.ts';
 import { execute, type Member, published, root } from '../workspace.ts';
 import { type Packed, packAll } from './pack.ts';
@@ -51,7 +51,7 @@ describe.each(named(published()))('%s', (name, member) => {
 test.each(named(published().filter(({ room }) => !isNodeOnly(room))))(
   '%s: its entries for a browser are bundled with no Node built-in',
   async (name, member) => {
-    const imports = entryPoints(member).filter((entry) => !isNodeFile(entry));
+    const imports = entryPoints(member).filter((entry) => !isNodeEntry(entry));
     using work = workFolder();
     await installAlone(work.path, [name], packed);
     const contents = imports.map((entry, i) => `export * as entry${i} from '${entry}';\n`).join('');
