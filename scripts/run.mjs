@@ -53,7 +53,10 @@ function install() {
   const want = hash.digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === want) return;
   say(`Installing dependencies with ${packageManager} (about half a minute the first time, then only after a change)`);
-  pnpm(['install', '--frozen-lockfile'], 'The dependencies could not be installed: is the npm registry reachable?');
+  pnpm(
+    ['install', '--frozen-lockfile'],
+    `Not installed; the reason is above. \`npx ${packageManager} install\` renews an outdated lock file.`,
+  );
   writeFileSync(stamp, want);
 }
 
