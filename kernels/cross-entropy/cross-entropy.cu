@@ -1,0 +1,53 @@
+// loss and, in the same pass over memory, its gradient, which may lie over the logits. A block a row: each thread keeps a running maximum
+// and sum of its elements, the block merges them, and a second sweep (mostly from cache) writes the gradient.
+#include "../common/cuda/rows.cuh"
+
+KERNEL cross_entropy_rows(const void* logits, const i32* labels, const float* scale, float* loss, void* dlogits, i64 rows, i64 n, i64 row, i64 drow, i64 labelStride, i32 dtype, i32 wide, i32 gradient) {
+  __shared__ float scratch[33];
+  __shared__ float picked;
+  for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
+    const i32 label = labels[r * labelStride];
+    if (label == -100) {
+      if (threadIdx.x == 0) loss[r] = 0.f;
+      if (gradient) {
+        const float zero[8] = {};
+        for (i64 i = threadIdx.x * 8; i < n; i += blockDim.x * 8) storeChunk(dlogits, dtype, r * drow, i, n, wide, zero);
+      }
+      continue;
+    }
+    float best = -INFINITY, sum = 0.f;
+    for (i64 i = threadIdx.x * 8; i < n; i += blockDim.x * 8) {
+      float v[8];
+      loadChunk(logits, dtype, r * row, i, n, wide, -INFINITY, v);
+      float top = v[0];
+#pragma unroll
+      for (int j = 1; j < 8; j++) top = fmaxf(top, v[j]);
+      const float next = fmaxf(best, top);
+      // While everything is −∞ the sum stays 0; a NaN in v makes it NaN.
+      const float base = next == -INFINITY ? 0.f : next;
+      float part = 0.f;
+#pragma unroll
+      for (int j = 0; j < 8; j++) part += expf(v[j] - base);
+      sum = sum * expf(best - base) + part;
+      best = next;
+    }
+    const float all = blockMax(best, scratch);
+    const float base = all == -INFINITY ? 0.f : all;
+    sum = blockSum(sum * expf(best - base), scratch);
+    const float lse = base + logf(sum);
+    if (threadIdx.x == 0) {
+      picked = label >= 0 && label < n ? loadFloat(logits, dtype, r * row + label) : bitsToFloat(0x7fc00000u);
+      loss[r] = lse - picked;
+    }
+    __syncthreads();
+    if (!gradient) continue;
+    const float by = scale ? scale[0] : 1.f;
+    for (i64 i = threadIdx.x * 8; i < n; i += blockDim.x * 8) {
+      float v[8];
+      loadChunk(logits, dtype, r * row, i, n, wide, -INFINITY, v);
+#pragma unroll
+      for (int j = 0; j < 8; j++) v[j] = by * (expf(v[j] - lse) - (i + j == label ? 1.f : 0.f));
+      storeChunk(dlogits, dtype, r * drow, i, n, wide, v);
+    }
+  }
+}

@@ -1,0 +1,38 @@
+// y = x · rstd · weight, rstd = 1/√(mean x² + eps): a block a row; up to 16 elements a thread stay in registers between the two passes.
+#include "../common/cuda/rows.cuh"
+
+KERNEL rms_norm_rows(const void* x, const void* weight, void* y, float* rstd, i64 rows, i64 n, i64 xRow, i64 yRow, float eps, i32 tx, i32 tw, i32 wide) {
+  __shared__ float scratch[33];
+  for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
+    float kept[2][8] = {};
+    float sum = 0.f;
+    int c = 0;
+    for (i64 i = threadIdx.x * 8; i < n; i += blockDim.x * 8, c++) {
+      float v[8];
+      loadChunk(x, tx, r * xRow, i, n, wide, 0.f, v);
+#pragma unroll
+      for (int j = 0; j < 8; j++) {
+        sum = fmaf(v[j], v[j], sum);
+        if (c == 0) kept[0][j] = v[j];
+        if (c == 1) kept[1][j] = v[j];
+      }
+    }
+    sum = blockSum(sum, scratch);
+    const float scale = 1.f / sqrtf(sum / float(n) + eps);
+    if (threadIdx.x == 0) rstd[r] = scale;
+    c = 0;
+    for (i64 i = threadIdx.x * 8; i < n; i += blockDim.x * 8, c++) {
+      float v[8], w[8];
+      if (c < 2) {
+#pragma unroll
+        for (int j = 0; j < 8; j++) v[j] = c == 0 ? kept[0][j] : kept[1][j];
+      } else {
+        loadChunk(x, tx, r * xRow, i, n, wide, 0.f, v);
+      }
+      loadChunk(weight, tw, 0, i, n, wide, 0.f, w);
+#pragma unroll
+      for (int j = 0; j < 8; j++) v[j] = v[j] * scale * w[j];
+      storeChunk(y, tx, r * yRow, i, n, wide, v);
+    }
+  }
+}
