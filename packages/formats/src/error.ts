@@ -45,29 +45,36 @@ export function quote(text: string): string {
 
 /** At most `count` of `candidates`, those nearest to `name` in edit distance, quoted; `''` when there is none. */
 export function nearest(name: string, candidates: Iterable<string>, count = 3): string {
-  const scored: { candidate: string; distance: number }[] = [];
-  let seen = 0;
-  for (const candidate of candidates) {
-    if (++seen > 20_000) break;
-    scored.push({ candidate, distance: editDistance(name.slice(0, 200), candidate.slice(0, 200)) });
-  }
-  scored.sort((a, b) => a.distance - b.distance);
+  // Edit distance is for the few that share the most with the name at both ends: there may be 100,000 candidates.
+  const wanted = name.slice(0, 200);
+  const shared = Array.from(candidates, (candidate) => {
+    const [prefix, suffix] = sharedEnds(wanted, candidate.slice(0, 200));
+    return { candidate, score: prefix + suffix };
+  });
+  const few = shared.sort((a, b) => b.score - a.score).slice(0, 200);
+  const scored = few.map(({ candidate }) => ({ candidate, distance: editDistance(wanted, candidate.slice(0, 200)) }));
   return scored
+    .sort((a, b) => a.distance - b.distance)
     .slice(0, count)
     .map(({ candidate }) => quote(candidate))
     .join(', ');
 }
 
+/** Lengths of the common prefix and of the common suffix of what is left. */
+function sharedEnds(a: string, b: string): [number, number] {
+  const length = Math.min(a.length, b.length);
+  let prefix = 0;
+  while (prefix < length && a[prefix] === b[prefix]) prefix++;
+  let suffix = 0;
+  while (suffix < length - prefix && a.at(-1 - suffix) === b.at(-1 - suffix)) suffix++;
+  return [prefix, suffix];
+}
+
 /** Levenshtein distance of the parts between the common prefix and suffix. */
 function editDistance(a: string, b: string): number {
-  let start = 0;
-  while (start < a.length && start < b.length && a[start] === b[start]) start++;
-  let endA = a.length;
-  let endB = b.length;
-  while (endA > start && endB > start && a[endA - 1] === b[endB - 1]) {
-    endA--;
-    endB--;
-  }
+  const [start, suffix] = sharedEnds(a, b);
+  const endA = a.length - suffix;
+  const endB = b.length - suffix;
   let row = Array.from({ length: endB - start + 1 }, (_, j) => j);
   for (let i = start; i < endA; i++) {
     const next = [i - start + 1];

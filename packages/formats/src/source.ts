@@ -91,3 +91,13 @@ export async function* streamRange(
 export function aligned(bytes: Uint8Array, unit: number): Uint8Array {
   return bytes.byteOffset % unit === 0 ? bytes : bytes.slice();
 }
+
+/** What `open` gives; when it throws, the source is closed first. */
+export async function closeOnError<T>(source: ByteSource, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open();
+  } catch (error) {
+    await source.close?.();
+    throw error;
+  }
+}

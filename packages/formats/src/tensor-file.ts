@@ -13,7 +13,7 @@ export interface TensorPlace {
 }
 
 /** Bytes read at a time by `stream` where the caller does not say: 4 MiB. */
-export const defaultChunkBytes = 4 << 20;
+const defaultChunkBytes = 4 << 20;
 
 /** What reading tensors out of a file needs to know of its format. */
 export interface TensorFileFormat<Place extends TensorPlace> {

@@ -307,10 +307,12 @@ const malformed: [string, GgufBytes, RegExp, number][] = [
 
 describe('malformed files', () => {
   test.each(malformed)('%s', async (_, bytes, message, offset) => {
-    const error = await formatError(openGguf(bytesSource(bytes.bytes, 'bad.gguf')));
+    const source = countingSource(bytes.bytes, 'bad.gguf');
+    const error = await formatError(openGguf(source));
     expect(error.message).toMatch(message);
     expect(error.message).toMatch(/^gguf: .* \(bad\.gguf, byte \d+\)\./);
     expect([error.file, error.offset]).toEqual(['bad.gguf', offset]);
+    expect(source.closed).toBe(1);
   });
 
   test('counts and headers above the limits, in a file that could hold them', async () => {

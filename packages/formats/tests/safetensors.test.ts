@@ -220,10 +220,12 @@ const malformed: [string, Uint8Array, RegExp, number][] = [
 
 describe('malformed files', () => {
   test.each(malformed)('%s', async (_, bytes, message, offset) => {
-    const error = await formatError(openSafetensors(bytesSource(bytes, 'bad.safetensors')));
+    const source = countingSource(bytes, 'bad.safetensors');
+    const error = await formatError(openSafetensors(source));
     expect(error.message).toMatch(message);
     expect(error.message).toMatch(/^safetensors: .* \(bad\.safetensors, byte \d+\)\./);
     expect([error.file, error.offset]).toEqual(['bad.safetensors', offset]);
+    expect(source.closed).toBe(1);
     expect(error.message).toContain(error.reason);
   });
 

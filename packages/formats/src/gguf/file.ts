@@ -1,5 +1,6 @@
 import { FormatError, nearest, quote } from '../error.ts';
 import type { ByteSource } from '../source.ts';
+import { closeOnError } from '../source.ts';
 import { TensorFile } from '../tensor-file.ts';
 import { Cursor } from './cursor.ts';
 import { dequantizeBlocks } from './dequantize.ts';
@@ -129,9 +130,13 @@ export class GgufFile extends TensorFile<GgufTensor> {
 
 /**
  * Reads and checks the header of a GGUF file, version 2 or 3, little-endian; no tensor data is read, and no header byte twice.
- * The file owns `source` from then on: closing it closes the source.
+ * The file owns `source`: closing it, or an error here, closes the source.
  */
 export async function openGguf(source: ByteSource, options: GgufOptions = {}): Promise<GgufFile> {
+  return closeOnError(source, async () => new GgufFile(source, await readHeader(source, options)));
+}
+
+async function readHeader(source: ByteSource, options: GgufOptions): Promise<GgufHeader> {
   const cursor = new Cursor(source, options.maxHeaderBytes ?? 256 << 20);
   await cursor.fill(8, 'magic and version');
   checkMagic(cursor);
@@ -143,7 +148,7 @@ export async function openGguf(source: ByteSource, options: GgufOptions = {}): P
   const entries = await readTensorEntries(cursor, tensorCount);
   const alignment = alignmentOf(metadata, source.name);
   const tensors = placeTensors(entries, padTo(cursor.position, alignment), alignment, source);
-  return new GgufFile(source, { version, alignment, metadata, tensors });
+  return { version, alignment, metadata, tensors };
 }
 
 function checkMagic(cursor: Cursor): void {

@@ -51,10 +51,10 @@ export class GgufWriter {
 
   /**
    * Appends to tensor `name`, which must be the next unfinished one of `tensors`. A `Float32Array` holds values, whole blocks of them,
-   * which are turned into the declared type (F32, F16, BF16, Q8_0); a `Uint8Array` holds bytes of that type, ready made.
+   * which are turned into the declared type (F32, F16, BF16, Q8_0); a `Uint8Array` holds bytes of that type, ready made. Calls must not overlap.
    */
   async write(name: string, data: Float32Array | Uint8Array): Promise<void> {
-    await this.#skipEmpty();
+    this.#skipEmpty();
     const tensor = this.tensors[this.#next];
     if (tensor?.name !== name) {
       if (data.length === 0 && this.tensors.some((other) => other.name === name && other.byteLength === 0)) return;
@@ -81,7 +81,7 @@ export class GgufWriter {
 
   /** Ends the file. Throws `FormatError` when a tensor is missing or incomplete; the sink is not committed here. */
   async finish(): Promise<void> {
-    await this.#skipEmpty();
+    this.#skipEmpty();
     const tensor = this.tensors[this.#next];
     if (tensor !== undefined) {
       const facts = `${quote(tensor.name)} has ${this.#written} of ${tensor.byteLength} bytes, ${this.tensors.length - this.#next - 1} more follow`;
@@ -129,7 +129,7 @@ export class GgufWriter {
     if (padding > 0) await this.#sink.write(new Uint8Array(padding));
   }
 
-  async #skipEmpty(): Promise<void> {
+  #skipEmpty(): void {
     while (this.tensors[this.#next]?.byteLength === 0) this.#next++;
   }
 

@@ -1,5 +1,6 @@
 import { FormatError, nearest, quote } from '../error.ts';
 import type { ByteSource } from '../source.ts';
+import { closeOnError } from '../source.ts';
 import type { SafetensorsFile } from './file.ts';
 import { openSafetensors } from './file.ts';
 import type { SafetensorsTensor } from './header.ts';
@@ -107,9 +108,10 @@ export class Checkpoint {
         hint: 'Put it beside the index, or download the checkpoint again.',
       });
     }
-    return openOrClose(source, (shard) => {
+    const shard = await openSafetensors(source);
+    return closeOnError(source, async () => {
       const missing = needed.filter((name) => !shard.tensors.has(name));
-      if (missing.length === 0) return;
+      if (missing.length === 0) return shard;
       throw new FormatError('checkpoint', 'a shard must hold the tensors its index names', {
         file,
         facts: `${missing.length} are missing, first ${quote(missing[0]!)} (${this.#index})`,
@@ -129,7 +131,7 @@ export async function openCheckpoint(resolve: FileResolver, options: CheckpointO
   const index = `${single}.index.json`;
   const source = await resolve(single);
   if (source !== undefined) {
-    const file = await openOrClose(source);
+    const file = await openSafetensors(source);
     return new Checkpoint(new Map([...file.tensors.keys()].map((name) => [name, single])), resolve, single, file);
   }
   const indexSource = await resolve(index);
@@ -144,17 +146,5 @@ export async function openCheckpoint(resolve: FileResolver, options: CheckpointO
     return new Checkpoint(await parseShardIndex(indexSource), resolve, index);
   } finally {
     await indexSource.close?.();
-  }
-}
-
-/** Opens a file and runs `check`; on any error the source is closed. */
-async function openOrClose(source: ByteSource, check?: (file: SafetensorsFile) => void): Promise<SafetensorsFile> {
-  try {
-    const file = await openSafetensors(source);
-    check?.(file);
-    return file;
-  } catch (error) {
-    await source.close?.();
-    throw error;
   }
 }

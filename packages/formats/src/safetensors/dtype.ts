@@ -35,12 +35,12 @@ export function dtypeRank(dtype: SafetensorsDtype): number {
   return safetensorsDtypes.indexOf(dtype);
 }
 
-export function isSafetensorsDtype(name: unknown): name is SafetensorsDtype {
+function isSafetensorsDtype(name: unknown): name is SafetensorsDtype {
   return typeof name === 'string' && Object.hasOwn(bytes, name);
 }
 
 /** Product of the dimensions (1 for a scalar), or undefined when it is not a whole number below 2⁵³. */
-export function elementCount(shape: readonly number[]): number | undefined {
+function elementCount(shape: readonly number[]): number | undefined {
   let count = 1;
   for (const dimension of shape) {
     if (!Number.isSafeInteger(dimension) || dimension < 0) return undefined;

@@ -1,5 +1,6 @@
 import { FormatError } from '../error.ts';
 import type { ByteSource } from '../source.ts';
+import { closeOnError } from '../source.ts';
 import { TensorFile } from '../tensor-file.ts';
 import { dtypeBytes } from './dtype.ts';
 import type { SafetensorsHeader, SafetensorsTensor } from './header.ts';
@@ -18,10 +19,15 @@ export class SafetensorsFile extends TensorFile<SafetensorsTensor> {
 }
 
 /**
- * Reads and checks the header of a safetensors file; no data is read. The file owns `source` from then on: closing it closes the source.
+ * Reads and checks the header of a safetensors file; no data is read. The file owns `source`: closing it, or an error
+ * here, closes the source.
  * Throws `FormatError` for a header that is not exactly right (see `parseHeader`), with nothing allocated beyond the header's true size.
  */
 export async function openSafetensors(source: ByteSource): Promise<SafetensorsFile> {
+  return closeOnError(source, async () => new SafetensorsFile(source, await readHeader(source)));
+}
+
+async function readHeader(source: ByteSource): Promise<SafetensorsHeader> {
   const { name: file, size } = source;
   if (size < 8) {
     throw new FormatError('safetensors', 'a file must start with 8 bytes of header length', {
@@ -42,5 +48,5 @@ export async function openSafetensors(source: ByteSource): Promise<SafetensorsFi
     });
   }
   const json = await source.read(8, Number(length));
-  return new SafetensorsFile(source, parseHeader(json, file, size));
+  return parseHeader(json, file, size);
 }

@@ -45,7 +45,7 @@ export class SafetensorsWriter {
 
   /**
    * Appends `data` (little-endian elements, or any typed array of them) to tensor `name`, which must be the next unfinished one of
-   * `tensors`. A tensor may come in many pieces.
+   * `tensors`. A tensor may come in many pieces. Calls must not overlap.
    */
   async write(name: string, data: ArrayBufferView): Promise<void> {
     this.#skipEmpty();
