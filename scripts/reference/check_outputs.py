@@ -1,0 +1,85 @@
+"""Loads what lowrank wrote with the real clients and writes their f32 logits.
+
+usage: check_outputs.py --model DIR [--adapter DIR] --prompts FILE.json --output FILE.safetensors [--generate N]
+
+--model: a Hugging Face folder (dense weights of any dtype, computed in f32) or a bitsandbytes 4-bit checkpoint (its config.json has a
+quantization_config; loaded by transformers with bitsandbytes' own Linear4bit, computing in f32). --adapter: a PEFT folder put on it.
+--prompts: JSON [{"ids": [...], "positions": [...]}, ...], or an object with these under "prompts"; positions default to the last one.
+Output tensors: `<index>` f32 [positions, vocabulary], and with --generate N `<index>.greedy` i32 [N].
+Prints one line of JSON {missing, unexpected, adapterKeys, dtype, quantized, tied} and exits with 1 when any key is missing or unexpected.
+"""
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+
+from common import write_tensors
+import smollm2
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+
+def load_base(folder):
+    """(model in f32, report). Missing, unexpected and mismatched keys are reported, not only warned about."""
+    config = json.loads((folder / "config.json").read_text())
+    quantized = "quantization_config" in config
+    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **({"device_map": "cpu"} if quantized else {"dtype": torch.float32}))
+    report = {
+        "missing": sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])),
+        "unexpected": sorted(map(str, [*info["unexpected_keys"], *info.get("error_msgs", [])])),
+        "quantized": quantized,
+        "dtype": config.get("dtype", config.get("torch_dtype")),
+        "tied": model.config.tie_word_embeddings,
+    }
+    if quantized:
+        model = smollm2.live_bnb(folder)
+    return model, report
+
+
+def load_adapter(model, folder, report):
+    """PEFT only warns about adapter keys that it lacks or does not use: compare them here, shape by shape."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = PeftModel.from_pretrained(model, folder)
+    report["warnings"] = [str(w.message)[:300] for w in caught if "adapter" in str(w.message)]
+    file = {k: tuple(v.shape) for k, v in load_file(folder / "adapter_model.safetensors").items()}
+    own = {k: tuple(v.shape) for k, v in get_peft_model_state_dict(model).items()}
+    report["adapterKeys"] = len(file)
+    report["missing"] += sorted(k for k in own if own[k] != file.get(k))
+    report["unexpected"] += sorted(k for k in file if file[k] != own.get(k))
+    return model
+
+
+@torch.no_grad()
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--model", required=True, type=Path)
+    p.add_argument("--adapter", type=Path)
+    p.add_argument("--prompts", required=True, type=Path)
+    p.add_argument("--output", required=True, type=Path)
+    p.add_argument("--generate", type=int, default=0)
+    a = p.parse_args()
+    model, report = load_base(a.model)
+    if a.adapter:
+        model = load_adapter(model, a.adapter, report)
+    smollm2.evaluating(model)
+    prompts = json.loads(a.prompts.read_text())
+    prompts = prompts["prompts"] if isinstance(prompts, dict) else prompts
+    tensors = {}
+    for i, prompt in enumerate(prompts):
+        ids = torch.tensor([prompt["ids"]])
+        logits = model(ids).logits[0]
+        tensors[str(i)] = logits[prompt.get("positions", [-1])].float()
+        if a.generate:
+            out = model.generate(ids, max_new_tokens=a.generate, do_sample=False, eos_token_id=None, attention_mask=torch.ones_like(ids))
+            tensors[f"{i}.greedy"] = out[0, ids.shape[1] :].int()
+    write_tensors(a.output, tensors)
+    print(json.dumps(report))
+    sys.exit(1 if report["missing"] or report["unexpected"] else 0)
+
+
+main()
