@@ -1,14 +1,12 @@
 // f16 and bf16 to and from f32. Rounding is to nearest, ties to even; infinities and NaNs stay what they are.
 import { BF16, F16, F32 } from './simd.as';
 
-// @ts-ignore: decorator
 @inline
 export function bf16ToF32(h: u32): f32 {
   return reinterpret<f32>(h << 16);
 }
 
 /** Shifting the fields into place leaves the exponent 112 too small; one exact multiplication repairs it, subnormals included. */
-// @ts-ignore: decorator
 @inline
 export function f16ToF32(h: u32): f32 {
   const magnitude: u32 = (h & 0x7fff) << 13;
@@ -17,7 +15,6 @@ export function f16ToF32(h: u32): f32 {
   return reinterpret<f32>(bits | ((h & 0x8000) << 16));
 }
 
-// @ts-ignore: decorator
 @inline
 export function f32ToBf16(x: f32): u32 {
   const bits = reinterpret<u32>(x);
@@ -25,7 +22,6 @@ export function f32ToBf16(x: f32): u32 {
   return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
 
-// @ts-ignore: decorator
 @inline
 export function f32ToF16(x: f32): u32 {
   const bits = reinterpret<u32>(x);
@@ -39,7 +35,6 @@ export function f32ToF16(x: f32): u32 {
 }
 
 /** Four f16 in the low halves of 32-bit lanes to f32. */
-// @ts-ignore: decorator
 @inline
 export function f16x4ToF32(h: v128): v128 {
   const magnitude = i32x4.shl(v128.and(h, i32x4.splat(0x7fff)), 13);
@@ -49,7 +44,6 @@ export function f16x4ToF32(h: v128): v128 {
 }
 
 /** Four f32 to f16 in the low halves of 32-bit lanes. */
-// @ts-ignore: decorator
 @inline
 export function f32x4ToF16(x: v128): v128 {
   const sign = v128.and(i32x4.shr_u(x, 16), i32x4.splat(0x8000));
@@ -65,7 +59,6 @@ export function f32x4ToF16(x: v128): v128 {
 }
 
 /** Four f32 to bf16 in the low halves of 32-bit lanes. */
-// @ts-ignore: decorator
 @inline
 export function f32x4ToBf16(x: v128): v128 {
   const odd = v128.and(i32x4.shr_u(x, 16), i32x4.splat(1));
@@ -116,7 +109,6 @@ export function narrowBf16(dst: usize, src: usize, n: i32): void {
 }
 
 /** Element `i` of a dense float array. */
-// @ts-ignore: decorator
 @inline
 export function loadFloat(type: i32, p: usize, i: i32): f32 {
   if (type == F32) return load<f32>(p + (<usize>i << 2));
@@ -125,14 +117,12 @@ export function loadFloat(type: i32, p: usize, i: i32): f32 {
 }
 
 /** log2 of the bytes of a dense float. */
-// @ts-ignore: decorator
 @inline
 export function shiftOf(type: i32): i32 {
   return type == F32 ? 2 : 1;
 }
 
 /** dst[i] = f32(src[i]) for a dense float type other than f32. */
-// @ts-ignore: decorator
 @inline
 export function widen(type: i32, dst: usize, src: usize, n: i32): void {
   if (type == F16) widenF16(dst, src, n);

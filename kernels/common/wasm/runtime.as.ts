@@ -1,7 +1,7 @@
 // Per-instance state and the claiming of chunks. Threads share the memory; globals belong to one instance, so each thread has its own scratch.
 
 /** Bytes of scratch that an instance must be given before it runs a kernel that tiles. */
-export const SCRATCH_BYTES: i32 = 1 << 20;
+export const SCRATCH_BYTES: i32 = 2 << 20;
 
 let base: usize = 0;
 
@@ -14,7 +14,6 @@ export function scratchBytes(): i32 {
   return SCRATCH_BYTES;
 }
 
-// @ts-ignore: decorator
 @inline
 export function scratch(): usize {
   return base;

@@ -7,13 +7,11 @@ export const MR: i32 = 6;
 export const NR: i32 = 8;
 
 /** Packed depth: panels are padded with zeros to an even number of steps. */
-// @ts-ignore: decorator
 @inline
 export function paddedDepth(kc: i32): i32 {
   return (kc + 1) & ~1;
 }
 
-// @ts-ignore: decorator
 @inline
 function put(c: usize, accumulate: bool, alpha: v128, x0: v128, x1: v128): void {
   x0 = f32x4.mul(x0, alpha);
@@ -157,7 +155,6 @@ export function tileColumn(
   }
 }
 
-// @ts-ignore: decorator
 @inline
 function zeroTail(dst: usize, kc: i32, width: i32): void {
   if (kc & 1) memory.fill(dst + (<usize>(kc * width) << 2), 0, <usize>width << 2);

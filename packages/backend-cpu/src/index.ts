@@ -1,1 +1,2 @@
-export {};
+/** WebAssembly SIMD backend: runs wherever JavaScript runs. */
+export { type CpuOptions, cpuBackend } from './backend.ts';
