@@ -1,0 +1,290 @@
+import { check, DenseWeight, Embedding, keep, Linear, LowrankError, noGrad, scope, type Device, type Module, type Tensor } from '@lowrank/tensor';
+import { resolveConfig, type LoraConfig } from './config.ts';
+import { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair, type LoraState } from './layer.ts';
+import { matchTargets, nearest, rankAndScale, type Candidate } from './match.ts';
+import { initializers } from './variants/index.ts';
+
+/** One adapter: its configuration and what it trains. */
+export interface Adapter {
+  readonly name: string;
+  readonly config: LoraConfig;
+  /** By module path. */
+  readonly pairs: ReadonlyMap<string, LoraPair>;
+  /** Whole copies (`modulesToSave`) and biases that are trained, by parameter path. */
+  readonly copies: ReadonlyMap<string, TrainedCopy>;
+}
+
+/** A parameter of the base that an adapter replaces by a trained copy. */
+export interface TrainedCopy {
+  readonly kind: 'module' | 'bias';
+  readonly tensor: Tensor;
+  /** Puts the copy in place, or the original back. */
+  use(copy: boolean): void;
+}
+
+/** Distance between the random numbers of neighbouring layers: initializers use `site` and `site + 1`. */
+const sitesALayer = 2;
+
+/**
+ * LoRA on a model (Hu et al. 2021): adapters are attached to its linear and embedding layers, and the base is frozen. Several adapters can
+ * be there; those that are set add their updates. Disposing takes all adapters off and leaves the base.
+ */
+export class LoraModel implements Disposable {
+  readonly model: Module;
+  readonly device: Device;
+  readonly #modelType: string | undefined;
+  readonly #adapters = new Map<string, Adapter>();
+  readonly #state: LoraState = { active: [], enabled: true, training: false, seed: undefined };
+  readonly #layers = new Map<string, LoraLinearLayer | LoraEmbeddingLayer>();
+
+  constructor(model: Module, device: Device, options: { modelType?: string } = {}) {
+    this.model = model;
+    this.device = device;
+    this.#modelType = options.modelType ?? (model as { config?: { modelType?: string } }).config?.modelType;
+    for (const [, t] of model.namedParameters()) if (t.dtype !== 'u8') t.requireGrad(false);
+  }
+
+  /** Everything that can be adapted, in model order. A linear layer at the root is the output head. */
+  candidates(): Candidate[] {
+    const out: Candidate[] = [];
+    for (const [path, m] of this.model.namedModules())
+      if (m instanceof Linear) out.push({ path, kind: path.includes('.') ? 'linear' : 'head' });
+      else if (m instanceof Embedding) out.push({ path, kind: 'embedding' });
+    return out;
+  }
+
+  get adapters(): ReadonlyMap<string, Adapter> {
+    return this.#adapters;
+  }
+
+  /** Names of the adapters whose updates count now. */
+  get active(): readonly string[] {
+    return this.#state.active;
+  }
+
+  /** Dropout applies only while this is on. */
+  get training(): boolean {
+    return this.#state.training;
+  }
+
+  set training(on: boolean) {
+    this.#state.training = on;
+  }
+
+  /** The seed of dropout, u32 [4] (`Device.seed`); whoever drives the steps owns it and writes its step. */
+  set seed(seed: Tensor | undefined) {
+    this.#state.seed = seed;
+  }
+
+  /** Adds an adapter with fresh weights and, as the first one, sets it. Random numbers depend on `seed` and the layer alone. */
+  addAdapter(name: string, config: Partial<LoraConfig>, options: { seed?: number } = {}): Adapter {
+    check(!this.#adapters.has(name), 'lora', 'an adapter of this name is there already', name);
+    check(/^[^./\\]+$/.test(name), 'lora', 'an adapter name must not be empty or hold dots and slashes', JSON.stringify(name));
+    const resolved = resolveConfig(config, this.#modelType);
+    const candidates = this.candidates();
+    const targets = matchTargets(candidates, resolved);
+    const initialize = initializers.get(resolved.initLoraWeights)!;
+    const pairs = new Map<string, LoraPair>();
+    this.device.withClass('adapters', () =>
+      noGrad(() => {
+        const seed = this.device.seed(options.seed ?? 0);
+        for (const path of targets) {
+          const site = candidates.findIndex((c) => c.path === path) * sitesALayer;
+          const { r, scale } = rankAndScale(resolved, path);
+          const module = this.model.at(path);
+          const { a, b } = keep(
+            scope(() => {
+              if (module instanceof Linear) return initialize(this.device, { r, inFeatures: module.inFeatures, outFeatures: module.outFeatures }, seed, site);
+              const [rows, width] = (module as Embedding).weight.shape as [number, number];
+              return { a: this.device.zeros([r, rows]), b: this.device.random([width, r], { seed, site }) };
+            }),
+          );
+          pairs.set(path, { a, b, scale, dropout: resolved.loraDropout, site });
+        }
+        seed.dispose();
+      }),
+    );
+    const adapter: Adapter = { name, config: resolved, pairs, copies: this.#copies(resolved, targets) };
+    this.#adapters.set(name, adapter);
+    for (const [path, pair] of pairs) this.#layer(path).pairs.set(name, pair);
+    if (this.#adapters.size === 1) this.setAdapter(name);
+    return adapter;
+  }
+
+  /** Makes these adapters, and no others, count and train. Only one of them may have copies of base parameters. */
+  setAdapter(names: string | readonly string[]): void {
+    const list = typeof names === 'string' ? [names] : names;
+    for (const n of list) this.#adapter(n);
+    const withCopies = list.filter((n) => this.#adapter(n).copies.size > 0);
+    check(withCopies.length <= 1, 'lora', 'only one active adapter may train biases or whole modules', withCopies.join(', '));
+    for (const a of this.#adapters.values()) for (const c of a.copies.values()) c.use(false);
+    this.#state.active = [...list];
+    this.#state.enabled = true;
+    this.#apply();
+  }
+
+  /** The bare base, until `enableAdapters`. */
+  disableAdapters(): void {
+    this.#state.enabled = false;
+    this.#apply();
+  }
+
+  enableAdapters(): void {
+    this.#state.enabled = true;
+    this.#apply();
+  }
+
+  /** Runs `fn` (async too) on the bare base. */
+  async withoutAdapters<T>(fn: () => T | Promise<T>): Promise<T> {
+    const before = this.#state.enabled;
+    this.disableAdapters();
+    try {
+      return await fn();
+    } finally {
+      if (before) this.enableAdapters();
+    }
+  }
+
+  deleteAdapter(name: string): void {
+    const adapter = this.#adapter(name);
+    for (const c of adapter.copies.values()) {
+      c.use(false);
+      disposeLeaf(c.tensor);
+    }
+    for (const [path, { a, b }] of adapter.pairs) {
+      this.#layer(path).pairs.delete(name);
+      disposeLeaf(a);
+      disposeLeaf(b);
+    }
+    this.#adapters.delete(name);
+    this.#state.active = this.#state.active.filter((n) => n !== name);
+    this.#apply();
+  }
+
+  /** What trains now, by the names of adapter files (`model.layers.0.self_attn.q_proj.lora_A`). */
+  trainableParameters(): Map<string, Tensor> {
+    const out = new Map<string, Tensor>();
+    for (const name of this.#state.active) {
+      const tag = this.#state.active.length > 1 ? `.${name}` : '';
+      const { pairs, copies } = this.#adapter(name);
+      for (const [path, { a, b }] of pairs) {
+        const embedding = this.model.at(path) instanceof Embedding;
+        out.set(`${path}.${embedding ? 'lora_embedding_A' : 'lora_A'}${tag}`, a).set(`${path}.${embedding ? 'lora_embedding_B' : 'lora_B'}${tag}`, b);
+      }
+      for (const [path, c] of copies) out.set(path, c.tensor);
+    }
+    return out;
+  }
+
+  /** Numbers that train, numbers in all (a quantized weight counts its values, not its bytes), and their ratio. */
+  counts(): { trainable: number; total: number; share: number } {
+    let trainable = 0;
+    for (const t of this.trainableParameters().values()) trainable += t.size;
+    let total = trainable;
+    const seen = new Set<Tensor>();
+    for (const [, m] of this.model.namedModules())
+      if (m instanceof Linear) {
+        const w = m.weight.operand();
+        if (!('weight' in w)) total += m.inFeatures * m.outFeatures;
+        else if (!seen.has(w.weight)) {
+          seen.add(w.weight);
+          total += w.weight.size;
+        }
+        if (m.bias) total += m.bias.size;
+      } else
+        for (const t of m.own().values())
+          if (!seen.has(t)) {
+            seen.add(t);
+            total += t.size;
+          }
+    return { trainable, total, share: trainable / total };
+  }
+
+  dispose(): void {
+    for (const name of [...this.#adapters.keys()]) this.deleteAdapter(name);
+    for (const path of this.#layers.keys()) (this.model.at(path) as Linear | Embedding).adapter = undefined;
+    this.#layers.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #adapter(name: string): Adapter {
+    const adapter = this.#adapters.get(name);
+    if (!adapter) throw new LowrankError('lora', 'no such adapter', name, `There: ${[...this.#adapters.keys()].join(', ') || 'none'}`);
+    return adapter;
+  }
+
+  #layer(path: string): LoraLinearLayer | LoraEmbeddingLayer {
+    let layer = this.#layers.get(path);
+    if (!layer) {
+      const module = this.model.at(path);
+      layer = module instanceof Linear ? new LoraLinearLayer(this.#state) : new LoraEmbeddingLayer(this.#state);
+      this.#layers.set(path, layer);
+    }
+    return layer;
+  }
+
+  /** Attaches layers that have something active (others cost nothing), puts copies in place, and marks what trains. */
+  #apply(): void {
+    for (const [path, layer] of this.#layers) {
+      const module = this.model.at(path) as Linear | Embedding;
+      module.adapter = layer.active.length ? (layer as never) : undefined;
+    }
+    for (const a of this.#adapters.values()) {
+      const on = this.#state.enabled && this.#state.active.includes(a.name);
+      for (const { a: pa, b } of a.pairs.values()) {
+        pa.requireGrad(on);
+        b.requireGrad(on);
+      }
+      for (const c of a.copies.values()) {
+        c.tensor.requireGrad(on);
+        c.use(on);
+      }
+    }
+  }
+
+  /** Trained copies of base parameters: whole modules, and biases as `bias` says. */
+  #copies(config: LoraConfig, targets: readonly string[]): Map<string, TrainedCopy> {
+    const out = new Map<string, TrainedCopy>();
+    const modules = [...this.model.namedModules()];
+    const copy = (t: Tensor) => this.device.withClass('adapters', () => noGrad(() => keep(scope(() => t.cast('f32').add(0)))));
+    for (const name of config.modulesToSave ?? []) {
+      const found = modules.filter(([path, m]) => m.own().size > 0 && (path === name || path.endsWith(`.${name}`)));
+      if (!found.length) throw new LowrankError('lora', 'modulesToSave matches nothing', name, `Nearest: ${nearest(name, modules.filter(([, m]) => m.own().size > 0).map(([p]) => p)).join(', ')}`);
+      for (const [path, m] of found) {
+        if (m instanceof Linear) {
+          const original = m.weight;
+          const operand = original.operand();
+          check('weight' in operand, 'lora', 'modulesToSave needs a dense weight', path);
+          const tensor = copy(operand.weight);
+          const replacement = new DenseWeight(tensor);
+          out.set(`${path}.weight`, { kind: 'module', tensor, use: (on) => void (m.weight = on ? replacement : original) });
+        } else if (m instanceof Embedding) {
+          const original = m.weight;
+          const tensor = copy(original);
+          out.set(`${path}.weight`, { kind: 'module', tensor, use: (on) => void (m.weight = on ? tensor : original) });
+        } else
+          for (const [key, original] of m.own()) {
+            const tensor = copy(original);
+            out.set(`${path}.${key}`, { kind: 'module', tensor, use: (on) => m.setParameter(key, on ? tensor : original) });
+          }
+      }
+    }
+    if (config.bias !== 'none')
+      for (const [path, m] of modules)
+        if (m instanceof Linear && m.bias && (config.bias === 'all' || targets.includes(path))) {
+          const original = m.bias;
+          const tensor = copy(original);
+          out.set(`${path}.bias`, { kind: 'bias', tensor, use: (on) => void (m.bias = on ? tensor : original) });
+        }
+    return out;
+  }
+}
+
+function disposeLeaf(t: Tensor): void {
+  t.grad?.dispose();
+  t.grad = undefined;
+  t.dispose();
+}
