@@ -155,7 +155,7 @@ export type Tolerance =
 export const unitRoundoff: Readonly<Record<'f32' | 'f16' | 'bf16', number>> = {
   f32: 2 ** -24,
   f16: 2 ** -11,
-  bf16: 2 ** -9,
+  bf16: 2 ** -8,
 };
 
 /** `row` is what f32 arithmetic costs; `halfUnits` roundings to the half dtype may happen on the way where T is one. */

@@ -33,5 +33,6 @@ export const cases = defineCases<RmsNormBackward>(
     { name: 'sliced', inputs: inputs([5, 31], 'sliced'), attrs: { needWeight: true }, outputs: { dx: 'sliced' } },
     { name: 'many rows', dtypes: ['f32'], inputs: inputs([257, 130]), attrs: { needWeight: true } },
   ],
-  (dtype, output) => (output === 'dweight' ? { all: 1e-5 } : rowTolerance(1e-5)(dtype)),
+  // At width 1 the two terms of dx cancel but for eps: what is left is rounding of terms of size 1, hence abs.
+  (dtype, output) => (output === 'dweight' ? { all: 1e-5 } : { ...(rowTolerance(1e-5)(dtype) as object), abs: 1e-6 }),
 );
