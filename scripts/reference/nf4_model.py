@@ -52,7 +52,7 @@ def _four_rows(x):
 
 
 def torch_sum(x, threads=1):
-    """`torch.sum` of a contiguous f32 vector on x86 (AVX2 and AVX-512 machines alike: 8 lanes)."""
+    """`torch.sum` of a contiguous f32 vector on x86 (8 lanes; torch has no AVX-512 kernel for sums)."""
     n = len(x)
     if n < 8:
         return f32(_four_rows(x))

@@ -1,7 +1,7 @@
 """LoRA training of SmolLM2-135M-Instruct on GSM8K by PEFT, f32, AdamW without decay, constant learning rate.
 
 usage: smollm2_train.py --output DIR [--base dense|gguf|bnb|bnb-live] [--steps 20] [--batch 1] [--max-length 256] [--lr 5e-4]
-       [--accumulate 1] [--initial DIR] [--seed 0] [--first-row 0] [--eval-rows 0] [--no-train]
+       [--accumulate 1] [--initial DIR] [--seed 0] [--first-row 0] [--eval-rows 0] [--attention sdpa|eager] [--no-train]
 
 Rows are taken in file order, answers only (see smollm2.gsm8k_samples). Writes DIR/initial (PEFT folder), DIR/final (PEFT folder) and
 DIR/result.json: {base, steps, batch, ..., losses, tokens, gradNorms, evalBefore, evalAfter, evalTokens, seconds}. The loss of a step is the sum
@@ -31,6 +31,7 @@ def arguments():
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--first-row", type=int, default=0)
     p.add_argument("--eval-rows", type=int, default=0)
+    p.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"], help="eager against sdpa shows how far two correct runs part")
     p.add_argument("--no-train", action="store_true", help="write the initial adapter only")
     return p.parse_args()
 
@@ -54,6 +55,7 @@ def held_out(model, rows, max_length):
 def main():
     a = arguments()
     base = smollm2.load(a.base)
+    base.set_attn_implementation(a.attention)
     torch.manual_seed(a.seed)
     if a.initial:
         model = PeftModel.from_pretrained(base, a.initial, is_trainable=True)
