@@ -1,1 +1,1 @@
-export {};
+export { webgpuBackend, type WebGpuBackend } from './backend.ts';

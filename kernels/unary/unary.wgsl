@@ -1,0 +1,31 @@
+// Operand a: x. FORMULA is the row OP of table.ts, over x and the parameters p (f0) and q (f1). Floats only.
+#include "common/wgsl/elementwise.wgsl"
+#include "common/wgsl/operand.wgsl" (N = a)
+#include "common/wgsl/trigonometry.wgsl"
+
+// These take the place of the built-in functions, whose error is up to 2⁻¹¹.
+fn sin(x: f32) -> f32 {
+  return sine_cosine(x).x;
+}
+
+fn cos(x: f32) -> f32 {
+  return sine_cosine(x).y;
+}
+
+fn log(x: f32) -> f32 {
+  return logarithm(x);
+}
+
+fn element(at: At) -> y_t {
+  let x = a_load(at.a);
+  let p = P.f0;
+  let q = P.f1;
+#if OP == reciprocal
+  let result = divide(1.0, x);
+#elif OP == silu
+  let result = silu_times(x, 1.0);
+#else
+  let result = $(FORMULA);
+#endif
+  return select(result, x, is_nan(x));
+}

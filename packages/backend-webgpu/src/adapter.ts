@@ -1,0 +1,92 @@
+import { LowrankError } from '@lowrank/kernels';
+
+/** Optional features that kernels have variants for. */
+export type WebGpuFeature = 'shader-f16' | 'subgroups' | 'chromium-experimental-subgroup-matrix' | 'timestamp-query';
+const known: readonly WebGpuFeature[] = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix', 'timestamp-query'];
+
+export interface WebGpuOptions {
+  /** Where adapters come from; `navigator.gpu`, or the package `webgpu` in Node, where absent. */
+  readonly gpu?: GPU;
+  readonly adapter?: GPUAdapter;
+  readonly powerPreference?: GPUPowerPreference;
+  /**
+   * `auto`: every feature and the largest limits that the adapter offers. `portable`: no feature, and the limits that every adapter has.
+   * A list: these features where they are offered, and the largest limits.
+   */
+  readonly features?: 'auto' | 'portable' | readonly WebGpuFeature[];
+  /** A device of one's own; then `adapter` and `features` are not used. */
+  readonly device?: GPUDevice;
+  /** Options of Dawn in Node, for instance `['backend=vulkan', 'enable-dawn-features=…']`. */
+  readonly dawn?: readonly string[];
+}
+
+/** What is known of an adapter. */
+export interface AdapterFacts {
+  readonly name: string;
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly fallback: boolean;
+  readonly features: readonly string[];
+  readonly limits: Readonly<Record<string, number>>;
+}
+
+const wanted = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+  'maxComputeWorkgroupSizeY',
+  'maxComputeWorkgroupSizeZ',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeWorkgroupsPerDimension',
+] as const satisfies readonly (keyof GPUSupportedLimits)[];
+
+export async function findGpu(options: WebGpuOptions): Promise<GPU> {
+  const own = options.gpu ?? (typeof navigator === 'undefined' ? undefined : navigator.gpu);
+  if (own) return own;
+  const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
+  if (!inNode)
+    throw new LowrankError('webgpu', 'this browser has no WebGPU', typeof isSecureContext !== 'undefined' && !isSecureContext ? 'the page is not a secure context' : 'navigator.gpu is missing', 'Use https or localhost, a recent browser, or the CPU backend');
+  try {
+    const { dawn } = await import('./node.ts');
+    return await dawn(options.dawn);
+  } catch (cause) {
+    throw new LowrankError('webgpu', 'the package webgpu does not load', cause instanceof Error ? cause.message : String(cause), 'Install it: npm install webgpu', { cause });
+  }
+}
+
+/** The adapter to use. Throws a LowrankError that says why there is none. */
+export async function findAdapter(options: WebGpuOptions): Promise<GPUAdapter> {
+  if (options.adapter) return options.adapter;
+  const gpu = await findGpu(options);
+  const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? 'high-performance' });
+  if (!adapter) throw new LowrankError('webgpu', 'no adapter', 'requestAdapter gave none', 'A driver may be missing, or WebGPU may be switched off; without a GPU, SwiftShader serves for tests');
+  return adapter;
+}
+
+export function adapterFacts(adapter: Pick<GPUAdapter, 'info' | 'features' | 'limits'>): AdapterFacts {
+  const { info } = adapter;
+  return {
+    name: info.description || info.device || [info.vendor, info.architecture].filter(Boolean).join(' ') || 'unknown adapter',
+    vendor: info.vendor,
+    architecture: info.architecture,
+    fallback: info.isFallbackAdapter ?? false,
+    features: [...adapter.features].sort(),
+    limits: Object.fromEntries(wanted.map((name) => [name, adapter.limits[name] as number])),
+  };
+}
+
+/** Opens a device with what `options.features` says. */
+export async function openDevice(adapter: GPUAdapter, features: WebGpuOptions['features'] = 'auto'): Promise<GPUDevice> {
+  const portable = features === 'portable';
+  const asked = portable ? [] : features === 'auto' ? known : features;
+  const requiredFeatures = asked.filter((f) => adapter.features.has(f)) as GPUFeatureName[];
+  const requiredLimits = portable ? {} : Object.fromEntries(wanted.map((name) => [name, adapter.limits[name] as number]));
+  const device = await adapter.requestDevice({ label: 'lowrank', requiredFeatures, requiredLimits });
+  if (typeof navigator === 'undefined' || !navigator.gpu) {
+    const { destroyOnExit } = await import('./node.ts');
+    destroyOnExit(device);
+  }
+  return device;
+}
