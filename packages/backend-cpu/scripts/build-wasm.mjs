@@ -18,7 +18,17 @@ async function compile(features) {
   const { error, stderr } = await asc.main(
     [
       ...entries,
-      ...['--baseDir', root, '--outFile', 'out.wasm', '--runtime', 'stub', '--importMemory', '--noExportMemory', '--sharedMemory'],
+      ...[
+        '--baseDir',
+        root,
+        '--outFile',
+        'out.wasm',
+        '--runtime',
+        'stub',
+        '--importMemory',
+        '--noExportMemory',
+        '--sharedMemory',
+      ],
       ...['--initialMemory', '2', '--maximumMemory', '65536', '-O3', '--noAssert', '--converge'],
       ...features.flatMap((f) => ['--enable', f]),
     ],
@@ -78,7 +88,8 @@ function memoryFlagOffset(bytes) {
 
 const builds = { relaxed: ['simd', 'threads', 'relaxed-simd'], plain: ['simd', 'threads'] };
 let text = '// Made by scripts/build-wasm.mjs from kernels/**/*.as.ts. Do not edit.\n\n';
-text += 'export interface WasmBuild {\n  readonly base64: string;\n  /** Where the memory import says whether it is shared (3) or not (1). */\n  readonly memoryFlag: number;\n}\n';
+text +=
+  'export interface WasmBuild {\n  readonly base64: string;\n  /** Where the memory import says whether it is shared (3) or not (1). */\n  readonly memoryFlag: number;\n}\n';
 for (const [name, features] of Object.entries(builds)) {
   const binary = await compile(features);
   new WebAssembly.Module(binary);
@@ -89,7 +100,10 @@ for (const [name, features] of Object.entries(builds)) {
 mkdirSync(out, { recursive: true });
 writeFileSync(join(out, 'wasm.ts'), text);
 
-const worker = readFileSync(join(root, 'packages/backend-cpu/src/runtime/worker.js'), 'utf8');
+const worker = readFileSync(join(root, 'packages/backend-cpu/src/runtime/worker.js'), 'utf8').replace(
+  'export function',
+  'function',
+);
 writeFileSync(
   join(out, 'worker.ts'),
   `// The text of runtime/worker.js. Do not edit.\n\nexport const workerSource: string = ${JSON.stringify(worker)};\n`,

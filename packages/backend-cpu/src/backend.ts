@@ -3,7 +3,16 @@ import { attention, attentionBackward } from './fused/attention.ts';
 import { adamw, dropout } from './fused/elementwise.ts';
 import { loraLinear, loraLinearBackward } from './fused/lora.ts';
 import { dequantize, quantize, quantMatmul } from './fused/quant.ts';
-import { crossEntropy, rmsNorm, rmsNormBackward, rope, softmax, softmaxBackward, swiglu, swigluBackward } from './fused/rows.ts';
+import {
+  crossEntropy,
+  rmsNorm,
+  rmsNormBackward,
+  rope,
+  softmax,
+  softmaxBackward,
+  swiglu,
+  swigluBackward,
+} from './fused/rows.ts';
 import { cpuMemory } from './memory.ts';
 import { binary, cast, copy, fill, iota, random, select, unary } from './primitives/elementwise.ts';
 import { gather, scatterAdd } from './primitives/gather.ts';

@@ -1,4 +1,4 @@
-import { LowrankError, type DeviceBuffer, type Memory } from '@lowrank/kernels';
+import { type DeviceBuffer, LowrankError, type Memory } from '@lowrank/kernels';
 import type { Engine } from './runtime/engine.ts';
 import { ALIGNMENT, type HeapBuffer } from './runtime/heap.ts';
 
@@ -11,7 +11,8 @@ export function cpuMemory(engine: Engine): Memory {
   const at = (buffer: DeviceBuffer, offset: number, length: number): number => {
     const { pointer, byteLength } = buffer as HeapBuffer;
     if (pointer < 0) throw new LowrankError('memory', 'the buffer was released');
-    if (offset < 0 || offset + length > byteLength) throw new LowrankError('memory', 'outside of the buffer', `bytes ${offset}…${offset + length} of ${byteLength}`);
+    if (offset < 0 || offset + length > byteLength)
+      throw new LowrankError('memory', 'outside of the buffer', `bytes ${offset}…${offset + length} of ${byteLength}`);
     return pointer + offset;
   };
   return {

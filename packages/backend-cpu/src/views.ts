@@ -20,7 +20,10 @@ export interface Loop {
 }
 
 /** Axes of several operands joined where all of them allow it. Axes of length 1 go away. */
-export function join(shape: readonly number[], operands: readonly (readonly number[])[]): { shape: number[]; strides: number[][] } {
+export function join(
+  shape: readonly number[],
+  operands: readonly (readonly number[])[],
+): { shape: number[]; strides: number[][] } {
   const outShape: number[] = [];
   const out: number[][] = operands.map(() => []);
   for (let axis = 0; axis < shape.length; axis++) {
@@ -72,7 +75,10 @@ export function split(shape: readonly number[], strides: readonly (readonly numb
 }
 
 /** Loops over all axes but the last, which stays the row. */
-export function rowsOf(specs: readonly { readonly strides: readonly number[] }[], shape: readonly number[]): Omit<Loop, 'n' | 'steps'> {
+export function rowsOf(
+  specs: readonly { readonly strides: readonly number[] }[],
+  shape: readonly number[],
+): Omit<Loop, 'n' | 'steps'> {
   const lead = join(
     shape.slice(0, -1),
     specs.map((s) => s.strides.slice(0, shape.length - 1)),
@@ -88,5 +94,10 @@ export function lastStep(spec: Pick<TensorSpec, 'shape' | 'strides'>): number {
 
 /** The same memory window. */
 export function sameView(a: View, b: View): boolean {
-  return a.buffer === b.buffer && a.byteOffset === b.byteOffset && a.dtype === b.dtype && a.strides.every((s, i) => s === b.strides[i] || a.shape[i] === 1);
+  return (
+    a.buffer === b.buffer &&
+    a.byteOffset === b.byteOffset &&
+    a.dtype === b.dtype &&
+    a.strides.every((s, i) => s === b.strides[i] || a.shape[i] === 1)
+  );
 }

@@ -1,4 +1,13 @@
-import { type Attention, type AttentionBackward, type Call, contiguousStrides, type FusedKernel, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
+import {
+  type Attention,
+  type AttentionBackward,
+  type Call,
+  contiguousStrides,
+  type FusedKernel,
+  sizeOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
 import { reduce } from '../primitives/reduce.ts';
 import { viewAt } from '../primitives/temporary.ts';
 import type { Engine } from '../runtime/engine.ts';
@@ -43,7 +52,12 @@ export const attention = (engine: Engine): FusedKernel<Attention> => ({
 export const attentionBackward = (engine: Engine): FusedKernel<AttentionBackward> => ({
   accepts: ({ inputs: { dy, q, k, v, y }, outputs: { dq } }) => accepts([q, k, v, dy, y, dq]),
   workspace: ({ inputs: { q, k } }) => 2 * align(sizeOf([q.shape[0]!, k.shape[1]!, q.shape[2]!, q.shape[3]!]) * 4),
-  run: ({ inputs: { dy, q, k, v, y, lse, starts, ends }, outputs: { dq, dk, dv }, attrs: { scale, causal }, workspace }: Call<AttentionBackward>) => {
+  run: ({
+    inputs: { dy, q, k, v, y, lse, starts, ends },
+    outputs: { dq, dk, dv },
+    attrs: { scale, causal },
+    workspace,
+  }: Call<AttentionBackward>) => {
     const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
     const [, Tk, Hkv] = k.shape as [number, number, number, number];
     const slices = [B, Tk, Hq, D];
@@ -54,16 +68,30 @@ export const attentionBackward = (engine: Engine): FusedKernel<AttentionBackward
     const [sk, sv] = [viewAt(from, slices, 'f32'), viewAt(from + align(n * 4), slices, 'f32')];
     const strides = contiguousStrides(slices);
     const args = [
-      ...[typeCode[q.dtype], ...place(engine, dy), ...place(engine, q), ...place(engine, k), ...place(engine, v), ...place(engine, y)],
+      ...[
+        typeCode[q.dtype],
+        ...place(engine, dy),
+        ...place(engine, q),
+        ...place(engine, k),
+        ...place(engine, v),
+        ...place(engine, y),
+      ],
       ...[engine.pointer(lse), ...lse.strides, ...limits(engine, starts), ...limits(engine, ends)],
       ...[...place(engine, dq), engine.pointer(sk), engine.pointer(sv), ...strides.slice(0, 3)],
       ...[Tq, Tk, Hq, Hq / Hkv, D, scale, causal ? 1 : 0],
     ];
     engine.run('attentionBackward', args, B * Hq, Tq * Tk * (D * 0.3 + 2) * (causal ? 0.5 : 1));
-    for (const [slice, to] of [[sk, dk], [sv, dv]] as const) {
+    for (const [slice, to] of [
+      [sk, dk],
+      [sv, dv],
+    ] as const) {
       const group = Hq / Hkv;
       const x: View = { ...slice, shape: [B, Tk, Hkv, group, D], strides: [strides[0]!, strides[1]!, group * D, D, 1] };
-      const grouped: View = { ...to, shape: [B, Tk, Hkv, 1, D], strides: [to.strides[0]!, to.strides[1]!, to.strides[2]!, 0, to.strides[3]!] };
+      const grouped: View = {
+        ...to,
+        shape: [B, Tk, Hkv, 1, D],
+        strides: [to.strides[0]!, to.strides[1]!, to.strides[2]!, 0, to.strides[3]!],
+      };
       reduce(engine, { inputs: { x }, outputs: { y: grouped }, attrs: { op: 'sum', axes: [3] } });
     }
   },

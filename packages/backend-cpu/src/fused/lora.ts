@@ -1,5 +1,16 @@
-import { type Call, type FusedKernel, type LinearAttrs, type LinearViews, type LoraLinear, type LoraLinearBackward, type MapOperands, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
-import { gemm, type GemmOptions, type MatrixB } from '../primitives/gemm.ts';
+import {
+  type Call,
+  type FusedKernel,
+  type LinearAttrs,
+  type LinearViews,
+  type LoraLinear,
+  type LoraLinearBackward,
+  type MapOperands,
+  sizeOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
+import { type GemmOptions, gemm, type MatrixB } from '../primitives/gemm.ts';
 import { matrixOf, rowPointer } from '../primitives/matmul.ts';
 import { viewAt } from '../primitives/temporary.ts';
 import type { Engine } from '../runtime/engine.ts';
@@ -20,7 +31,13 @@ function mostScales(layers: Layers<TensorSpec>): number {
 /** The base of a layer as the second operand of x·Wᵀ, or of dy·W with `transposed`. */
 function base(engine: Engine, layer: LinearViews, attrs: LinearAttrs, transposed: boolean, scratch: number): MatrixB {
   if (layer.quant && attrs.quant) {
-    return codesMatrix(engine, layer.quant, attrs.quant, transposed, scales(engine, layer.quant, () => scratch));
+    return codesMatrix(
+      engine,
+      layer.quant,
+      attrs.quant,
+      transposed,
+      scales(engine, layer.quant, () => scratch),
+    );
   }
   const w = matrixOf(engine, layer.weight!);
   return transposed ? w : transpose(w);
@@ -36,7 +53,11 @@ function multiply(engine: Engine, a: View, b: MatrixB, y: View, options: GemmOpt
   gemm(engine, matrixOf(engine, a), b, { pointer: engine.pointer(y), row: y.strides[0]! }, M, N, a.shape[1]!, options);
 }
 
-function accepts(x: TensorSpec, outputs: readonly TensorSpec[], layers: Layers<TensorSpec>): true | { refused: string } {
+function accepts(
+  x: TensorSpec,
+  outputs: readonly TensorSpec[],
+  layers: Layers<TensorSpec>,
+): true | { refused: string } {
   if (x.dtype !== 'f32') return { refused: 'activations must be f32' };
   if (!outputs.every(direct)) return { refused: 'results must be f32 with unit stride' };
   for (const layer of layers) {
@@ -72,7 +93,8 @@ export const loraLinear = (engine: Engine): FusedKernel<LoraLinear> => ({
 });
 
 export const loraLinearBackward = (engine: Engine): FusedKernel<LoraLinearBackward> => ({
-  accepts: ({ inputs: { dy, layers }, outputs: { dx, da, db } }) => accepts(dy, [...(dx ? [dx] : []), ...da, ...db], layers as Layers<TensorSpec>),
+  accepts: ({ inputs: { dy, layers }, outputs: { dx, da, db } }) =>
+    accepts(dy, [...(dx ? [dx] : []), ...da, ...db], layers as Layers<TensorSpec>),
   workspace: ({ inputs: { dy, layers } }) => {
     const rank = Math.max(0, ...(layers as Layers<TensorSpec>).map((l) => l.a?.shape[0] ?? 0));
     return mostScales(layers as Layers<TensorSpec>) + align(dy.shape[0]! * rank * 4);
@@ -97,7 +119,11 @@ export const loraLinearBackward = (engine: Engine): FusedKernel<LoraLinearBackwa
         // g·B, unscaled: the scale goes into what is made of it.
         const low = viewAt(lowAt, [M, r], 'f32');
         multiply(engine, g, matrixOf(engine, layer.b), low, {});
-        const flipped = (v: View): View => ({ ...v, shape: [v.shape[1]!, v.shape[0]!], strides: [v.strides[1]!, v.strides[0]!] });
+        const flipped = (v: View): View => ({
+          ...v,
+          shape: [v.shape[1]!, v.shape[0]!],
+          strides: [v.strides[1]!, v.strides[0]!],
+        });
         multiply(engine, flipped(low), matrixOf(engine, x), da[pair]!, { alpha: scale });
         multiply(engine, flipped(g), matrixOf(engine, columns(h, rank, r)), db[pair]!, { alpha: scale });
         if (attrs.needX && dx) multiply(engine, low, matrixOf(engine, layer.a), dx, { alpha: scale, beta: 1 });

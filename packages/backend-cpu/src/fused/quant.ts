@@ -1,4 +1,17 @@
-import { type Call, type Dequantize, type FusedKernel, isContiguous, quantBits, type Quantize, type QuantAttrs, type QuantMatmul, type QuantViews, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
+import {
+  type Call,
+  type Dequantize,
+  type FusedKernel,
+  isContiguous,
+  type QuantAttrs,
+  type Quantize,
+  type QuantMatmul,
+  type QuantViews,
+  quantBits,
+  sizeOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
 import { convert } from '../primitives/elementwise.ts';
 import type { MatrixB } from '../primitives/gemm.ts';
 import { gemmInto } from '../primitives/matmul.ts';
@@ -19,7 +32,9 @@ export function align(n: number): number {
 
 /** Codes and tables must lie without gaps; they always do unless someone slices them. */
 export function plainWeight({ codes, absmax, codebook }: WeightSpecs): true | { refused: string } {
-  return [codes, absmax, codebook].every(isContiguous) ? true : { refused: 'codes, absmax and codebook must be contiguous' };
+  return [codes, absmax, codebook].every(isContiguous)
+    ? true
+    : { refused: 'codes, absmax and codebook must be contiguous' };
 }
 
 /** The f32 scale of each block: absmax itself, or the double-quantized one restored at `scratch`. */
@@ -28,13 +43,25 @@ export function scales(engine: Engine, weight: QuantViews, scratch: () => number
   const to = scratch();
   const n = sizeOf(weight.absmax.shape);
   const { absmax, nestedAbsmax, nestedCodebook, offset } = weight;
-  const args = [engine.pointer(absmax), engine.pointer(nestedAbsmax!), engine.pointer(nestedCodebook!), engine.pointer(offset!), to];
+  const args = [
+    engine.pointer(absmax),
+    engine.pointer(nestedAbsmax!),
+    engine.pointer(nestedCodebook!),
+    engine.pointer(offset!),
+    to,
+  ];
   engine.run('unnest', args, n, 1);
   return to;
 }
 
 /** A quantized weight [N, K] as the second operand of x·Wᵀ, or of x·W with `transposed`. */
-export function codesMatrix(engine: Engine, weight: QuantViews, { quantType, blockSize, shape }: QuantAttrs, transposed: boolean, absmax: number): MatrixB {
+export function codesMatrix(
+  engine: Engine,
+  weight: QuantViews,
+  { quantType, blockSize, shape }: QuantAttrs,
+  transposed: boolean,
+  absmax: number,
+): MatrixB {
   const k = shape[1]!;
   return {
     pointer: engine.pointer(weight.codes),
@@ -49,7 +76,8 @@ export function codesMatrix(engine: Engine, weight: QuantViews, { quantType, blo
 
 export const quantMatmul = (engine: Engine): FusedKernel<QuantMatmul> => ({
   accepts: ({ inputs: { weight } }) => plainWeight(weight),
-  workspace: ({ inputs: { x, weight }, outputs: { y } }) => scaleBytes(weight.absmax) + (direct(y) && x ? 0 : align(sizeOf(y.shape) * 4)),
+  workspace: ({ inputs: { x, weight }, outputs: { y } }) =>
+    scaleBytes(weight.absmax) + (direct(y) && x ? 0 : align(sizeOf(y.shape) * 4)),
   run: ({ inputs: { x, weight, c }, outputs: { y }, attrs, workspace }: Call<QuantMatmul>) => {
     if (sizeOf(y.shape) === 0) return;
     const base = workspace ? engine.pointer(workspace) : 0;
@@ -74,7 +102,17 @@ export const dequantize = (engine: Engine): FusedKernel<Dequantize> => ({
     const absmax = scales(engine, weight, () => engine.pointer(workspace!));
     const to = isContiguous(y) ? y : temporaryView(engine, y.shape, y.dtype);
     const type = quantBits[quantType] === 4 ? CODES4 : CODES8;
-    const args = [type, engine.pointer(weight.codes), absmax, engine.pointer(weight.codebook), blockSize, engine.pointer(to), typeCode[to.dtype], n, 4096];
+    const args = [
+      type,
+      engine.pointer(weight.codes),
+      absmax,
+      engine.pointer(weight.codebook),
+      blockSize,
+      engine.pointer(to),
+      typeCode[to.dtype],
+      n,
+      4096,
+    ];
     engine.run('dequantize', args, Math.ceil(n / 4096), 4096 * 0.6);
     if (to !== y) convert(engine, to, y);
   },
@@ -85,13 +123,24 @@ export const quantize = (engine: Engine): FusedKernel<Quantize> => ({
     if (blockSize > 4096) return { refused: 'block sizes above 4096' };
     return isContiguous(x) && isContiguous(codebook) ? true : { refused: 'x and codebook must be contiguous' };
   },
-  run: ({ inputs: { x, codebook, offset }, outputs: { codes, absmax }, attrs: { quantType, blockSize } }: Call<Quantize>) => {
+  run: ({
+    inputs: { x, codebook, offset },
+    outputs: { codes, absmax },
+    attrs: { quantType, blockSize },
+  }: Call<Quantize>) => {
     const n = sizeOf(x.shape);
     if (n === 0) return;
     const dense = (view: View) => (isContiguous(view) ? view : temporaryView(engine, view.shape, view.dtype));
     const [toCodes, toAbsmax] = [dense(codes), dense(absmax)];
     const args = [
-      ...[engine.pointer(x), typeCode[x.dtype], n, blockSize, engine.pointer(codebook), offset ? engine.pointer(offset) : 0],
+      ...[
+        engine.pointer(x),
+        typeCode[x.dtype],
+        n,
+        blockSize,
+        engine.pointer(codebook),
+        offset ? engine.pointer(offset) : 0,
+      ],
       ...[engine.pointer(toCodes), engine.pointer(toAbsmax)],
     ];
     const four = quantBits[quantType] === 4;
@@ -100,4 +149,3 @@ export const quantize = (engine: Engine): FusedKernel<Quantize> => ({
     if (toAbsmax !== absmax) convert(engine, toAbsmax, absmax);
   },
 });
-

@@ -5,11 +5,11 @@ import {
   type RmsNorm,
   type RmsNormBackward,
   type Rope,
-  sizeOf,
   type Softmax,
   type SoftmaxBackward,
   type Swiglu,
   type SwigluBackward,
+  sizeOf,
   type View,
 } from '@lowrank/kernels';
 import { convert } from '../primitives/elementwise.ts';
@@ -56,7 +56,15 @@ export const rmsNorm = (engine: Engine): FusedKernel<RmsNorm> => ({
     // rstd has no last axis: it is described over the same leading axes.
     const lead = rowsOf([x, y, rstd], x.shape);
     const desc = engine.describe(0, lead.shape, lead.strides);
-    const args = [...operand(engine, x), ...operand(engine, weight), ...operand(engine, y), engine.pointer(rstd), width(x), eps, desc];
+    const args = [
+      ...operand(engine, x),
+      ...operand(engine, weight),
+      ...operand(engine, y),
+      engine.pointer(rstd),
+      width(x),
+      eps,
+      desc,
+    ];
     engine.run('rmsNorm', args, lead.rows, 30 + width(x) * 0.7);
   },
 });
@@ -66,7 +74,11 @@ const COLUMNS = 256;
 
 export const rmsNormBackward = (engine: Engine): FusedKernel<RmsNormBackward> => ({
   accepts: always,
-  run: ({ inputs: { dy, x, weight, rstd }, outputs: { dx, dweight }, attrs: { needWeight } }: Call<RmsNormBackward>) => {
+  run: ({
+    inputs: { dy, x, weight, rstd },
+    outputs: { dx, dweight },
+    attrs: { needWeight },
+  }: Call<RmsNormBackward>) => {
     const n = width(x);
     const lead = rowsOf([dy, x, dx, rstd], x.shape);
     if (needWeight && dweight && n > 0) {
@@ -74,13 +86,30 @@ export const rmsNormBackward = (engine: Engine): FusedKernel<RmsNormBackward> =>
       const direct = lastStep(dweight) === 1;
       const to = direct ? dweight : temporaryView(engine, [n], 'f32');
       const desc = engine.describe(0, lead.shape, lead.strides);
-      const args = [...operand(engine, dy), ...operand(engine, x), engine.pointer(rstd), engine.pointer(to), n, lead.rows, COLUMNS, desc];
+      const args = [
+        ...operand(engine, dy),
+        ...operand(engine, x),
+        engine.pointer(rstd),
+        engine.pointer(to),
+        n,
+        lead.rows,
+        COLUMNS,
+        desc,
+      ];
       engine.run('rmsNormWeight', args, Math.ceil(n / COLUMNS), lead.rows * 200);
       if (!direct) convert(engine, to, dweight);
     }
     if (sizeOf(x.shape) === 0) return;
     const desc = engine.describe(0, lead.shape, lead.strides);
-    const args = [...operand(engine, dy), ...operand(engine, x), ...operand(engine, weight), engine.pointer(rstd), ...operand(engine, dx), n, desc];
+    const args = [
+      ...operand(engine, dy),
+      ...operand(engine, x),
+      ...operand(engine, weight),
+      engine.pointer(rstd),
+      ...operand(engine, dx),
+      n,
+      desc,
+    ];
     engine.run('rmsNormBackward', args, lead.rows, 30 + n);
   },
 });
@@ -100,8 +129,27 @@ export const rope = (engine: Engine): FusedKernel<Rope> => ({
     const lead = join([B, T], [x.strides.slice(0, 2), y.strides.slice(0, 2), positions.strides]);
     const desc = engine.describe(0, lead.shape, lead.strides);
     const args = [
-      ...[engine.pointer(x), typeCode[x.dtype], x.strides[2]!, lastStep(x), engine.pointer(y), typeCode[y.dtype], y.strides[2]!, lastStep(y)],
-      ...[engine.pointer(even[0]!), engine.pointer(even[1]!), even[0]!.strides[0]!, engine.pointer(positions), H, D, half, inverse ? -1 : 1, desc],
+      ...[
+        engine.pointer(x),
+        typeCode[x.dtype],
+        x.strides[2]!,
+        lastStep(x),
+        engine.pointer(y),
+        typeCode[y.dtype],
+        y.strides[2]!,
+        lastStep(y),
+      ],
+      ...[
+        engine.pointer(even[0]!),
+        engine.pointer(even[1]!),
+        even[0]!.strides[0]!,
+        engine.pointer(positions),
+        H,
+        D,
+        half,
+        inverse ? -1 : 1,
+        desc,
+      ],
     ];
     engine.run('rope', args, B * T, 30 + H * (20 + D * 0.5));
   },
@@ -132,8 +180,17 @@ export const swigluBackward = (engine: Engine): FusedKernel<SwigluBackward> => (
     if (sizeOf(dy.shape) === 0) return;
     const lead = rowsOf([dy, x, dx], dy.shape);
     const desc = engine.describe(0, lead.shape, lead.strides);
-    const pair = (view: View): [number, number, number] => [engine.pointer(view), typeCode[view.dtype], view.strides.at(-1)!];
-    engine.run('swigluBackward', [...operand(engine, dy), ...pair(x), ...pair(dx), width(dy), desc], lead.rows, 30 + width(dy) * 3);
+    const pair = (view: View): [number, number, number] => [
+      engine.pointer(view),
+      typeCode[view.dtype],
+      view.strides.at(-1)!,
+    ];
+    engine.run(
+      'swigluBackward',
+      [...operand(engine, dy), ...pair(x), ...pair(dx), width(dy), desc],
+      lead.rows,
+      30 + width(dy) * 3,
+    );
   },
 });
 

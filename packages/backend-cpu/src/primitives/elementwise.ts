@@ -1,6 +1,6 @@
 import {
-  binaryOps,
   type Binary,
+  binaryOps,
   type Call,
   type Cast,
   type Copy,
@@ -15,7 +15,7 @@ import {
   type View,
 } from '@lowrank/kernels';
 import type { Engine } from '../runtime/engine.ts';
-import { loopOver, type Loop, typeCode } from '../views.ts';
+import { type Loop, loopOver, typeCode } from '../views.ts';
 import { readElement, writeElement } from './scalar.ts';
 
 /** Elements of one unit of an elementwise kernel. */
@@ -45,7 +45,25 @@ const unaryIds: Readonly<Record<string, readonly [id: number, ns: number]>> = {
 
 /** Op numbers of kernels/binary/binary.as.ts. */
 const binaryIds: Readonly<Record<string, number>> = Object.fromEntries(
-  ['add', 'sub', 'mul', 'div', 'max', 'min', 'pow', 'eq', 'ne', 'lt', 'le', 'gt', 'ge', 'and', 'or', 'shiftRight', 'shiftLeft'].map((op, i) => [op, i]),
+  [
+    'add',
+    'sub',
+    'mul',
+    'div',
+    'max',
+    'min',
+    'pow',
+    'eq',
+    'ne',
+    'lt',
+    'le',
+    'gt',
+    'ge',
+    'and',
+    'or',
+    'shiftRight',
+    'shiftLeft',
+  ].map((op, i) => [op, i]),
 );
 
 /** Units of a loop cut into chunks, and the cost of one. */
@@ -67,11 +85,23 @@ function slow(...views: readonly { dtype: DType }[]): number {
 export function unary(engine: Engine, { inputs: { x }, outputs: { y }, attrs }: Call<Unary>): void {
   if (sizeOf(x.shape) === 0) return;
   const known = unaryIds[attrs.op];
-  if (!known) return unaryByTable(engine, x, y, attrs);
+  if (!known) {
+    unaryByTable(engine, x, y, attrs);
+    return;
+  }
   const loop = loopOver(x.shape, [x.strides, y.strides]);
   const desc = engine.describe(0, loop.shape, loop.strides);
   const [id, ns] = known;
-  const args = [id, ...operand(engine, x, loop.steps[0]!), ...operand(engine, y, loop.steps[1]!), loop.n, CHUNK, desc, attrs.p ?? 0, attrs.q ?? 0];
+  const args = [
+    id,
+    ...operand(engine, x, loop.steps[0]!),
+    ...operand(engine, y, loop.steps[1]!),
+    loop.n,
+    CHUNK,
+    desc,
+    attrs.p ?? 0,
+    attrs.q ?? 0,
+  ];
   engine.run('unary', args, ...units(loop, ns + slow(x)));
 }
 
@@ -95,7 +125,18 @@ export function binary(engine: Engine, { inputs: { a, b }, outputs: { y }, attrs
   }
   const loop = loopOver(a.shape, [a.strides, b.strides, y.strides]);
   const desc = engine.describe(0, loop.shape, loop.strides);
-  const args = [id, typeCode[a.dtype], engine.pointer(a), loop.steps[0]!, engine.pointer(b), loop.steps[1]!, ...operand(engine, y, loop.steps[2]!), loop.n, CHUNK, desc];
+  const args = [
+    id,
+    typeCode[a.dtype],
+    engine.pointer(a),
+    loop.steps[0]!,
+    engine.pointer(b),
+    loop.steps[1]!,
+    ...operand(engine, y, loop.steps[2]!),
+    loop.n,
+    CHUNK,
+    desc,
+  ];
   engine.run('binary', args, ...units(loop, (op === 'pow' ? 40 : 0.5) + slow(a, y)));
 }
 
@@ -104,7 +145,11 @@ export function convert(engine: Engine, x: View, y: View): void {
   if (sizeOf(x.shape) === 0) return;
   const loop = loopOver(x.shape, [x.strides, y.strides]);
   const desc = engine.describe(0, loop.shape, loop.strides);
-  engine.run('cast', [...operand(engine, x, loop.steps[0]!), ...operand(engine, y, loop.steps[1]!), loop.n, CHUNK, desc], ...units(loop, 1));
+  engine.run(
+    'cast',
+    [...operand(engine, x, loop.steps[0]!), ...operand(engine, y, loop.steps[1]!), loop.n, CHUNK, desc],
+    ...units(loop, 1),
+  );
 }
 
 export function cast(engine: Engine, { inputs: { x }, outputs: { y } }: Call<Cast>): void {
@@ -120,7 +165,20 @@ export function select(engine: Engine, { inputs: { cond, a, b }, outputs: { y } 
   const loop = loopOver(a.shape, [cond.strides, a.strides, b.strides, y.strides]);
   const desc = engine.describe(0, loop.shape, loop.strides);
   const [cs, as, bs, ys] = loop.steps as [number, number, number, number];
-  const args = [engine.pointer(cond), cs, engine.pointer(a), as, engine.pointer(b), bs, engine.pointer(y), typeCode[y.dtype], ys, loop.n, CHUNK, desc];
+  const args = [
+    engine.pointer(cond),
+    cs,
+    engine.pointer(a),
+    as,
+    engine.pointer(b),
+    bs,
+    engine.pointer(y),
+    typeCode[y.dtype],
+    ys,
+    loop.n,
+    CHUNK,
+    desc,
+  ];
   engine.run('select', args, ...units(loop, 1.5));
 }
 
@@ -146,7 +204,10 @@ export function iota(engine: Engine, { outputs: { y }, attrs: { axis, start, ste
 
 const distributions = { bits: 0, uniform: 1, normal: 2 } as const;
 
-export function random(engine: Engine, { inputs: { seed }, outputs: { y }, attrs: { distribution, site } }: Call<Random>): void {
+export function random(
+  engine: Engine,
+  { inputs: { seed }, outputs: { y }, attrs: { distribution, site } }: Call<Random>,
+): void {
   if (sizeOf(y.shape) === 0) return;
   const words = contiguousSeed(engine, seed);
   const loop = loopOver(y.shape, [y.strides], false);
@@ -165,7 +226,11 @@ export function contiguousSeed(engine: Engine, seed: View): number {
 }
 
 /** Visits all elements with the offset of each operand, in elements. */
-function eachOffset(shape: readonly number[], operands: readonly (readonly number[])[], visit: (offsets: readonly number[]) => void): void {
+function eachOffset(
+  shape: readonly number[],
+  operands: readonly (readonly number[])[],
+  visit: (offsets: readonly number[]) => void,
+): void {
   const index = shape.map(() => 0);
   const offsets = operands.map(() => 0);
   for (let left = sizeOf(shape); left > 0; left--) {

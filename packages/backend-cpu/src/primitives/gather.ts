@@ -5,7 +5,11 @@ import { convert } from './elementwise.ts';
 import { temporaryView } from './temporary.ts';
 
 /** Visits the leading axes of rows that do not join to one: offsets of each operand, in elements. */
-function eachLead(shape: readonly number[], strides: readonly (readonly number[])[], visit: (offsets: number[]) => void): void {
+function eachLead(
+  shape: readonly number[],
+  strides: readonly (readonly number[])[],
+  visit: (offsets: number[]) => void,
+): void {
   const total = sizeOf(shape);
   for (let i = 0; i < total; i++) {
     const offsets = strides.map(() => 0);
@@ -36,7 +40,19 @@ export function gather(engine: Engine, { inputs: { table, ids }, outputs: { y } 
     const desc = engine.describe(0, lead.shape, lead.strides);
     const from = engine.pointer(shifted(table, t!));
     const to = engine.pointer(shifted(y, o!));
-    const args = [from, typeCode[table.dtype], table.strides[0]!, row.steps[0]!, table.shape[0]!, row.n, engine.pointer(ids), to, typeCode[y.dtype], row.steps[1]!, desc];
+    const args = [
+      from,
+      typeCode[table.dtype],
+      table.strides[0]!,
+      row.steps[0]!,
+      table.shape[0]!,
+      row.n,
+      engine.pointer(ids),
+      to,
+      typeCode[y.dtype],
+      row.steps[1]!,
+      desc,
+    ];
     engine.run('gather', args, count, 30 + row.n * 0.5);
   });
 }
@@ -62,8 +78,19 @@ export function scatterAdd(engine: Engine, { inputs: { into, ids, x }, outputs: 
   const step = direct ? row.steps[1]! : 1;
   const count = sizeOf(ids.shape);
   const rowStride = y.shape[0]! > 1 ? sums.strides[0]! : width;
-  const args = [engine.pointer(sums), rowStride, y.shape[0]!, width, engine.pointer(ids), count, engine.pointer(from), typeCode[from.dtype], step, desc, COLUMNS];
+  const args = [
+    engine.pointer(sums),
+    rowStride,
+    y.shape[0]!,
+    width,
+    engine.pointer(ids),
+    count,
+    engine.pointer(from),
+    typeCode[from.dtype],
+    step,
+    desc,
+    COLUMNS,
+  ];
   engine.run('scatterAdd', args, Math.ceil(width / COLUMNS), count * (20 + Math.min(width, COLUMNS) * 0.4));
   if (!direct) convert(engine, sums, y);
 }
-

@@ -2,7 +2,7 @@ import { bytesOf, type Call, type Matmul, sizeOf, type View } from '@lowrank/ker
 import type { Engine } from '../runtime/engine.ts';
 import { join, sameView, typeCode } from '../views.ts';
 import { convert } from './elementwise.ts';
-import { gemm, type GemmOptions, type Matrix, type MatrixB } from './gemm.ts';
+import { type GemmOptions, gemm, type Matrix, type MatrixB } from './gemm.ts';
 import { temporaryView } from './temporary.ts';
 
 /** Rows of results that are held in f32 before they are stored in another dtype, in elements. */
@@ -14,10 +14,18 @@ const columnStride = (view: View) => view.strides[rankOf(view) - 1]!;
 
 /** The last two axes of a view as a matrix. */
 export function matrixOf(engine: Engine, view: View): Matrix {
-  return { pointer: engine.pointer(view), type: typeCode[view.dtype], row: rowStride(view), column: columnStride(view) };
+  return {
+    pointer: engine.pointer(view),
+    type: typeCode[view.dtype],
+    row: rowStride(view),
+    column: columnStride(view),
+  };
 }
 
-export function matmul(engine: Engine, { inputs: { a, b, c }, outputs: { y }, attrs: { alpha = 1, beta = 1 } }: Call<Matmul>): void {
+export function matmul(
+  engine: Engine,
+  { inputs: { a, b, c }, outputs: { y }, attrs: { alpha = 1, beta = 1 } }: Call<Matmul>,
+): void {
   if (sizeOf(y.shape) === 0) return;
   const rank = rankOf(y);
   const [M, N] = [y.shape[rank - 2]!, y.shape[rank - 1]!];
@@ -33,7 +41,16 @@ export function matmul(engine: Engine, { inputs: { a, b, c }, outputs: { y }, at
     const [outer, inner] = joined.shape.length === 2 ? (joined.shape as [number, number]) : [1, joined.shape[0] ?? 1];
     const strides = joined.strides.map((s) => ({ outer: s.length === 2 ? s[0]! : 0, inner: s.at(-1) ?? 0 }));
     const destination = { pointer: engine.pointer(y), row: rowStride(y), ...strides[2]! };
-    gemm(engine, { ...matrixOf(engine, a), ...strides[0]! }, { ...matrixOf(engine, b), ...strides[1]! }, destination, M, N, K, { ...options, outer, inner });
+    gemm(
+      engine,
+      { ...matrixOf(engine, a), ...strides[0]! },
+      { ...matrixOf(engine, b), ...strides[1]! },
+      destination,
+      M,
+      N,
+      K,
+      { ...options, outer, inner },
+    );
     return;
   }
   // Any destination: batch by batch, through blocks of f32 rows.
@@ -50,7 +67,12 @@ function matrixAt(view: View, lead: readonly number[], i: number): View {
     offset += (i % lead[axis]!) * view.strides[axis]!;
     i = Math.floor(i / lead[axis]!);
   }
-  return { ...view, byteOffset: view.byteOffset + offset * bytesOf[view.dtype], shape: view.shape.slice(-2), strides: view.strides.slice(-2) };
+  return {
+    ...view,
+    byteOffset: view.byteOffset + offset * bytesOf[view.dtype],
+    shape: view.shape.slice(-2),
+    strides: view.strides.slice(-2),
+  };
 }
 
 /** How c comes into f32 results at y: in place, as a row that is added, or moved there first. */
@@ -74,22 +96,46 @@ export function rowPointer(engine: Engine, view: View): number {
 }
 
 /** One product into a destination of any dtype and strides. */
-function product(engine: Engine, a: View, b: View, c: View | undefined, y: View, M: number, N: number, K: number, alpha: number, beta: number): void {
+function product(
+  engine: Engine,
+  a: View,
+  b: View,
+  c: View | undefined,
+  y: View,
+  M: number,
+  N: number,
+  K: number,
+  alpha: number,
+  beta: number,
+): void {
   const rows = Math.max(1, Math.min(M, Math.floor(BLOCK / N)));
   const block = temporaryView(engine, [rows, N], 'f32');
   for (let m = 0; m < M; m += rows) {
     const count = Math.min(rows, M - m);
-    const part = (v: View): View => ({ ...v, byteOffset: v.byteOffset + m * v.strides[0]! * bytesOf[v.dtype], shape: [count, v.shape[1]!] });
+    const part = (v: View): View => ({
+      ...v,
+      byteOffset: v.byteOffset + m * v.strides[0]! * bytesOf[v.dtype],
+      shape: [count, v.shape[1]!],
+    });
     const to: View = { ...block, shape: [count, N] };
     gemmInto(engine, part(a), { ...matrixOf(engine, b) }, c && part(c), to, part(y), K, alpha, beta);
   }
 }
 
 /** A product into a block of f32 rows, then into its place. */
-export function gemmInto(engine: Engine, a: View, b: MatrixB, c: View | undefined, block: View, y: View, K: number, alpha: number, beta: number): void {
+export function gemmInto(
+  engine: Engine,
+  a: View,
+  b: MatrixB,
+  c: View | undefined,
+  block: View,
+  y: View,
+  K: number,
+  alpha: number,
+  beta: number,
+): void {
   const [M, N] = block.shape as [number, number];
   const options = { alpha, ...addend(engine, c, block, beta) };
   gemm(engine, matrixOf(engine, a), b, { pointer: engine.pointer(block), row: block.strides[0]! }, M, N, K, options);
   if (!sameView(block, y)) convert(engine, block, y);
 }
-

@@ -1,4 +1,4 @@
-import { isFloat, type Call, type Reduce, sizeOf, type View } from '@lowrank/kernels';
+import { type Call, isFloat, type Reduce, sizeOf, type View } from '@lowrank/kernels';
 import type { Engine } from '../runtime/engine.ts';
 import { join, split, typeCode } from '../views.ts';
 
@@ -27,7 +27,12 @@ export function reduce(engine: Engine, { inputs: { x }, outputs: { y }, attrs: {
   if (op === 'argmax') {
     const desc = engine.describe(0, kept.shape, kept.strides);
     const n = x.shape[axes[0]!]!;
-    engine.run('argmax', [engine.pointer(x), typeCode[x.dtype], x.strides[axes[0]!]!, n, engine.pointer(y), desc], sizeOf(y.shape), n);
+    engine.run(
+      'argmax',
+      [engine.pointer(x), typeCode[x.dtype], x.strides[axes[0]!]!, n, engine.pointer(y), desc],
+      sizeOf(y.shape),
+      n,
+    );
     return;
   }
   const id = ids[op];
@@ -44,7 +49,18 @@ export function reduce(engine: Engine, { inputs: { x }, outputs: { y }, attrs: {
   const rest = count === 0 ? 0 : row.rows;
   const rows = sizeOf(y.shape);
   if (isFloat(x.dtype)) {
-    const args = [id, engine.pointer(x), typeCode[x.dtype], row.steps[0]!, row.n, rest, engine.pointer(y), typeCode[y.dtype], desc, inner];
+    const args = [
+      id,
+      engine.pointer(x),
+      typeCode[x.dtype],
+      row.steps[0]!,
+      row.n,
+      rest,
+      engine.pointer(y),
+      typeCode[y.dtype],
+      desc,
+      inner,
+    ];
     engine.run('reduceInner', args, rows, 20 + count * 0.3);
   } else {
     const args = [id, engine.pointer(x), typeCode[x.dtype], row.steps[0]!, row.n, rest, engine.pointer(y), desc, inner];
@@ -58,6 +74,19 @@ function reduceOuter(engine: Engine, id: number, x: View, y: View, kept: Axes, r
   const desc = engine.describe(0, row.shape, row.strides);
   const inner = engine.describe(1, reduced.shape, reduced.strides);
   const chunk = Math.min(COLUMNS, row.n);
-  const args = [id, engine.pointer(x), typeCode[x.dtype], row.steps[0]!, row.n, chunk, count, engine.pointer(y), typeCode[y.dtype], row.steps[1]!, desc, inner];
+  const args = [
+    id,
+    engine.pointer(x),
+    typeCode[x.dtype],
+    row.steps[0]!,
+    row.n,
+    chunk,
+    count,
+    engine.pointer(y),
+    typeCode[y.dtype],
+    row.steps[1]!,
+    desc,
+    inner,
+  ];
   engine.run('reduceOuter', args, row.rows * Math.ceil(row.n / chunk), 50 + count * (10 + chunk * 0.3));
 }

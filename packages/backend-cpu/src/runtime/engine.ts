@@ -40,7 +40,15 @@ export class Engine {
   #arenaAsked = 0;
   #closed = false;
 
-  private constructor(heap: Heap, exports: Record<string, WasmFunction>, names: readonly string[], threads: Threads | undefined, relaxed: boolean, threadNote: string, fixedBytes: number) {
+  private constructor(
+    heap: Heap,
+    exports: Record<string, WasmFunction>,
+    names: readonly string[],
+    threads: Threads | undefined,
+    relaxed: boolean,
+    threadNote: string,
+    fixedBytes: number,
+  ) {
     this.heap = heap;
     this.relaxed = relaxed;
     this.threadNote = threadNote;
@@ -52,9 +60,11 @@ export class Engine {
 
   static async create(options: EngineOptions): Promise<Engine> {
     const relaxed = options.simd ? options.simd === 'relaxed' : hasRelaxedSimd();
-    if (relaxed && !hasRelaxedSimd()) throw new LowrankError('cpuBackend', 'this engine has no relaxed SIMD', '', "Use simd: 'plain'");
+    if (relaxed && !hasRelaxedSimd())
+      throw new LowrankError('cpuBackend', 'this engine has no relaxed SIMD', '', "Use simd: 'plain'");
     const wanted = options.threads ?? Math.min(16, hardwareThreads());
-    if (!Number.isInteger(wanted) || wanted < 1 || wanted > 256) throw new LowrankError('cpuBackend', 'threads must be an integer from 1 to 256', String(options.threads));
+    if (!Number.isInteger(wanted) || wanted < 1 || wanted > 256)
+      throw new LowrankError('cpuBackend', 'threads must be an integer from 1 to 256', String(options.threads));
     const canShare = hasSharedMemory();
     const shared = canShare && wanted > 1;
     const kernels = await compileKernels({ relaxed, shared });
@@ -110,7 +120,8 @@ export class Engine {
    * Up to four are alive at a time, by `slot`; they hold until the next op.
    */
   describe(slot: number, shape: readonly number[], operands: readonly (readonly number[])[]): number {
-    if (slot >= DESCRIPTOR_COUNT || shape.length > 8 || operands.length > 13) throw new LowrankError('backend-cpu', 'too many axes', `${shape.length}, at most 8 after joining`);
+    if (slot >= DESCRIPTOR_COUNT || shape.length > 8 || operands.length > 13)
+      throw new LowrankError('backend-cpu', 'too many axes', `${shape.length}, at most 8 after joining`);
     const pointer = DESCRIPTORS + slot * DESCRIPTOR_BYTES;
     const words = new Int32Array(this.heap.memory.buffer, pointer, 9 + 8 * operands.length);
     words[0] = shape.length;
@@ -162,10 +173,19 @@ export class Engine {
 }
 
 /** Starts threads up to `count`; says why where one did not start. */
-async function startThreads(threads: Threads, kernels: KernelModule, memory: WebAssembly.Memory, names: readonly string[], count: number, scratchBytes: number): Promise<string> {
+async function startThreads(
+  threads: Threads,
+  kernels: KernelModule,
+  memory: WebAssembly.Memory,
+  names: readonly string[],
+  count: number,
+  scratchBytes: number,
+): Promise<string> {
   try {
     await Promise.all(
-      Array.from({ length: count - 1 }, (_, i) => threads.add(kernels, memory, CONTROL, SCRATCH + (i + 1) * scratchBytes, names)),
+      Array.from({ length: count - 1 }, (_, i) =>
+        threads.add(kernels, memory, CONTROL, SCRATCH + (i + 1) * scratchBytes, names),
+      ),
     );
     return '';
   } catch (error) {

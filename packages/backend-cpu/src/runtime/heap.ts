@@ -1,4 +1,4 @@
-import { LowrankError, type DeviceBuffer } from '@lowrank/kernels';
+import { type DeviceBuffer, LowrankError } from '@lowrank/kernels';
 
 /** A piece of the WebAssembly memory. */
 export interface HeapBuffer extends DeviceBuffer {
@@ -18,7 +18,13 @@ export function createMemory(shared: boolean): { memory: WebAssembly.Memory; max
     try {
       return { memory: new WebAssembly.Memory({ initial: 2, maximum, shared }), maximumBytes: maximum * PAGE };
     } catch (error) {
-      if (maximum === 8192) throw new LowrankError('cpuBackend', 'no WebAssembly memory', String(error), 'Even 512 MiB of address space was refused');
+      if (maximum === 8192)
+        throw new LowrankError(
+          'cpuBackend',
+          'no WebAssembly memory',
+          String(error),
+          'Even 512 MiB of address space was refused',
+        );
     }
   }
   throw new Error('unreachable');
@@ -78,7 +84,8 @@ export class Heap {
   release(buffer: HeapBuffer): void {
     const { pointer } = buffer;
     const length = this.#sizes.get(pointer);
-    if (length === undefined) throw new LowrankError('memory', 'a buffer was released twice, or is not of this backend');
+    if (length === undefined)
+      throw new LowrankError('memory', 'a buffer was released twice, or is not of this backend');
     this.#sizes.delete(pointer);
     this.#reserved -= length;
     buffer.pointer = -1;
@@ -109,7 +116,13 @@ export class Heap {
       this.memory.grow(pages);
     } catch (cause) {
       const mib = (n: number) => `${(n / 2 ** 20).toFixed(1)} MiB`;
-      throw new LowrankError('memory', 'the WebAssembly memory cannot grow', `asked ${mib(asked)}, ${mib(this.#reserved)} in use of at most ${mib(this.maximumBytes)}`, '', { cause });
+      throw new LowrankError(
+        'memory',
+        'the WebAssembly memory cannot grow',
+        `asked ${mib(asked)}, ${mib(this.#reserved)} in use of at most ${mib(this.maximumBytes)}`,
+        '',
+        { cause },
+      );
     }
   }
 }

@@ -34,7 +34,10 @@ export function hasRelaxedSimd(): boolean {
 
 /** Whether memory can be shared between threads here (in a browser: only in a page that is cross-origin isolated). */
 export function hasSharedMemory(): boolean {
-  return typeof SharedArrayBuffer !== 'undefined' && (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated !== false;
+  return (
+    typeof SharedArrayBuffer !== 'undefined' &&
+    (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated !== false
+  );
 }
 
 function bytesOf(build: WasmBuild, shared: boolean): Uint8Array<ArrayBuffer> {

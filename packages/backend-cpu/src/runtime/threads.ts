@@ -42,7 +42,11 @@ export class Threads {
   #generation = 0;
   #canWait = true;
 
-  constructor(memory: WebAssembly.Memory, control: number, claim: (ticket: number, generation: number, chunks: number) => number) {
+  constructor(
+    memory: WebAssembly.Memory,
+    control: number,
+    claim: (ticket: number, generation: number, chunks: number) => number,
+  ) {
     this.#words = new Int32Array(memory.buffer, control, 16);
     this.#numbers = new Float64Array(memory.buffer, control + 64, 64);
     this.#tickets = new BigInt64Array(memory.buffer, control + TICKET * 4, 1);
@@ -62,7 +66,13 @@ export class Threads {
   }
 
   /** Starts one more thread; resolves when it waits for work. */
-  async add(kernels: KernelModule, memory: WebAssembly.Memory, control: number, scratch: number, names: readonly string[]): Promise<void> {
+  async add(
+    kernels: KernelModule,
+    memory: WebAssembly.Memory,
+    control: number,
+    scratch: number,
+    names: readonly string[],
+  ): Promise<void> {
     this.#handles.push(await startWorker({ module: kernels.module, memory, control, scratch, names, spins: SPINS }));
   }
 
@@ -99,7 +109,8 @@ export class Threads {
     }
     this.#join(chunks);
     if (failure) throw failure;
-    if (Atomics.load(words, FAILED)) throw new LowrankError('backend-cpu', 'a kernel trapped in a worker thread', `kernel ${id}`);
+    if (Atomics.load(words, FAILED))
+      throw new LowrankError('backend-cpu', 'a kernel trapped in a worker thread', `kernel ${id}`);
   }
 
   #join(chunks: number): void {
@@ -149,7 +160,11 @@ runKernels({ ...workerData, ready: () => parentPort.postMessage('ready') });`;
       worker.off('error', reject);
       // From here on the thread keeps no process alive.
       worker.unref();
-      resolve({ stop: async () => void (await worker.terminate()) });
+      resolve({
+        stop: async () => {
+          await worker.terminate();
+        },
+      });
     });
   });
 }

@@ -1,7 +1,7 @@
 // A thread's whole life: waits for jobs in the shared memory and runs chunks of them. Plain JavaScript, embedded as text by
 // scripts/build-wasm.mjs, so that the same source starts as a Node worker and as a browser worker without any bundler's help.
 // The words of the control block are described in threads.ts.
-function runKernels({ module, memory, control, scratch, names, spins, ready }) {
+export function runKernels({ module, memory, control, scratch, names, spins, ready }) {
   const instance = new WebAssembly.Instance(module, { env: { memory, abort() {} } });
   const kernels = names.map((name) => instance.exports[name]);
   const { claim } = instance.exports;
@@ -29,7 +29,7 @@ function runKernels({ module, memory, control, scratch, names, spins, ready }) {
       if (chunk < 0) break;
       try {
         kernel(...args, chunk * grain, Math.min(units, (chunk + 1) * grain));
-      } catch (error) {
+      } catch {
         Atomics.store(words, 8, 1);
       }
       Atomics.add(words, 6, 1);
