@@ -105,7 +105,12 @@ export const cases = defineCases<Binary>([
   ...onIntegers('u32', ['add', 'sub', 'mul', 'max', 'min', 'and', 'or'], integers(0, 2 ** 32), integers(0, 2 ** 32)),
   ...onIntegers('u32', ['shiftRight', 'shiftLeft'], integers(0, 2 ** 32), integers(0, 32)),
   ...onIntegers('u32', ['lt', 'ge'], listed(0, 1, 2 ** 31, 2 ** 32 - 1), listed(2 ** 31, 0, 2 ** 32 - 1)),
-  ...onIntegers('u8', ['and', 'or', 'max', 'min', 'add', 'sub', 'eq', 'ne', 'lt'], integers(0, 256), integers(0, 256)),
+  ...onIntegers(
+    'u8',
+    ['and', 'or', 'mul', 'max', 'min', 'add', 'sub', 'eq', 'ne', 'lt'],
+    integers(0, 256),
+    integers(0, 256),
+  ),
   ...onIntegers('u8', ['shiftRight', 'shiftLeft'], integers(0, 256), integers(0, 8)),
   ...[0, 1, 31, 33, 127].map((n) =>
     make('and', `of bytes n=${n}`, {

@@ -10,8 +10,7 @@ const poisonByte = 0xff;
 /** Counts what tests take from a memory and give back. */
 export class Ledger {
   readonly memory: Memory;
-  /** Bytes not given back yet. */
-  live = 0;
+  readonly #held = new Set<DeviceBuffer>();
 
   constructor(memory: Memory) {
     this.memory = memory;
@@ -19,13 +18,25 @@ export class Ledger {
 
   allocate(byteLength: number): DeviceBuffer {
     const buffer = this.memory.allocate(byteLength);
-    this.live += buffer.byteLength;
+    this.#held.add(buffer);
     return buffer;
   }
 
   release(buffer: DeviceBuffer): void {
-    this.live -= buffer.byteLength;
+    this.#held.delete(buffer);
     this.memory.release(buffer);
+  }
+
+  /** Bytes not given back yet. */
+  get live(): number {
+    let sum = 0;
+    for (const buffer of this.#held) sum += buffer.byteLength;
+    return sum;
+  }
+
+  /** Gives everything back, after a test that failed half way. */
+  releaseAll(): void {
+    for (const buffer of [...this.#held]) this.release(buffer);
   }
 }
 

@@ -4,6 +4,7 @@ import { Ledger } from './bench.ts';
 import { memorySuite } from './memory-suite.ts';
 import { recordSuite } from './record-suite.ts';
 import { type Skip, SkipList } from './skips.ts';
+import { tensorSuite } from './tensor-suite.ts';
 import { ops, runTrial, type Trial, trialsOf } from './trial.ts';
 
 export interface BackendUnderTest {
@@ -13,13 +14,14 @@ export interface BackendUnderTest {
 }
 
 /**
- * The conformance suite: memory, every primitive, every fused op that the backend has, determinism, recording, leaks. Each call is compared
+ * The conformance suite: memory, every primitive, every fused op that the backend has, determinism, recording, and what
+ * `@lowrank/tensor` makes of them (fused against decomposed, forward and backward; replayed against eager; leaks). Each call is compared
  * with the op's f64 reference under the tolerance of its case; bytes outside the destinations must stay as they were. What a kernel
  * refuses, or a device cannot compute in, is a skipped test with the reason.
  */
 export function describeBackend({ name, create, skip = [] }: BackendUnderTest): void {
   describe(name, () => {
-    const skips = new SkipList(skip);
+    const skips = new SkipList(skip, () => ledger.releaseAll());
     let backend: Backend;
     let ledger: Ledger;
     let closed = false;
@@ -69,6 +71,13 @@ export function describeBackend({ name, create, skip = [] }: BackendUnderTest): 
 
     describe('recording', () =>
       recordSuite(
+        skips,
+        () => backend,
+        () => ledger,
+      ));
+
+    describe('tensors', () =>
+      tensorSuite(
         skips,
         () => backend,
         () => ledger,

@@ -21,15 +21,19 @@ export class SkipList {
   readonly #skips: readonly Skip[];
   readonly #used = new Set<Skip>();
 
-  constructor(skips: readonly Skip[]) {
+  readonly #cleanUp: () => void;
+
+  /** `cleanUp` runs after a body that threw, so that what it left behind does not fail later tests. */
+  constructor(skips: readonly Skip[], cleanUp: () => void = () => {}) {
     this.#skips = skips;
+    this.#cleanUp = cleanUp;
   }
 
   test(id: string, title: string, body: () => Promise<Verdict>): void {
     const skip = this.#skips.find((s) => matches(s, id));
     if (skip) this.#used.add(skip);
     test(title, async (context) => {
-      const reason = await judge(id, skip, body);
+      const reason = await judge(id, skip, body, this.#cleanUp);
       if (reason !== undefined) context.skip(reason);
     });
   }
@@ -48,11 +52,13 @@ export async function judge(
   id: string,
   skip: Skip | undefined,
   body: () => Promise<Verdict>,
+  cleanUp: () => void = () => {},
 ): Promise<string | undefined> {
   let verdict: Verdict;
   try {
     verdict = await body();
   } catch (error) {
+    cleanUp();
     if (skip) return skip.reason;
     throw error;
   }

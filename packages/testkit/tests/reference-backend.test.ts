@@ -1,3 +1,7 @@
-import { describeBackend, referenceBackend } from '../src/index.ts';
+import { describeBackend, describeTiny, referenceBackend } from '../src/index.ts';
 
-describeBackend({ name: 'reference', create: async () => referenceBackend() });
+const create = async () => referenceBackend();
+
+describeTiny({ name: 'reference', create });
+describeTiny({ name: 'reference without fused ops', create: async () => referenceBackend({ fused: false }) });
+describeBackend({ name: 'reference', create });
