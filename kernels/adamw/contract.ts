@@ -1,6 +1,6 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { describe, sameShape, specOf, type View } from '../common/view.ts';
 
 /**
@@ -16,10 +16,24 @@ export interface Adamw {
 
 export const adamw = defineContract<Adamw>({
   name: 'adamw',
-  inplace: [['p', 'p'], ['m', 'm'], ['v', 'v']],
+  inplace: [
+    ['p', 'p'],
+    ['m', 'm'],
+    ['v', 'v'],
+  ],
   infer: ({ p, g, m, v, hyper }) => {
-    check(isFloat(p.dtype) && isFloat(g.dtype) && m.dtype === 'f32' && v.dtype === 'f32', 'adamw', 'p and g must be floats, m and v f32', () => `p ${describe(p)}, g ${describe(g)}, m ${describe(m)}`);
-    check([g, m, v].every((x) => sameShape(x.shape, p.shape)), 'adamw', 'p, g, m and v must have one shape', () => `p ${describe(p)}, g ${describe(g)}, m ${describe(m)}, v ${describe(v)}`);
+    check(
+      isFloat(p.dtype) && isFloat(g.dtype) && m.dtype === 'f32' && v.dtype === 'f32',
+      'adamw',
+      'p and g must be floats, m and v f32',
+      () => `p ${describe(p)}, g ${describe(g)}, m ${describe(m)}`,
+    );
+    check(
+      [g, m, v].every((x) => sameShape(x.shape, p.shape)),
+      'adamw',
+      'p, g, m and v must have one shape',
+      () => `p ${describe(p)}, g ${describe(g)}, m ${describe(m)}, v ${describe(v)}`,
+    );
     check(hyper.dtype === 'f32' && hyper.shape[0] === 4, 'adamw', 'hyper must be f32 [4]', () => describe(hyper));
     return { p: specOf(p.shape, p.dtype), m: specOf(p.shape, 'f32'), v: specOf(p.shape, 'f32') };
   },

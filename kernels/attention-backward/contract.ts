@@ -1,7 +1,7 @@
-import { check } from '../common/error.ts';
-import { defineContract } from '../common/contract.ts';
-import { sameShape, specOf, type View } from '../common/view.ts';
 import { checkAttention } from '../attention/contract.ts';
+import { defineContract } from '../common/contract.ts';
+import { check } from '../common/error.ts';
+import { sameShape, specOf, type View } from '../common/view.ts';
 
 /**
  * With P = exp(scale·q·kᵀ − lse) and Δ = Σ_D dy·y: dv = Pᵀ dy, dS = P ∘ (dy·vᵀ − Δ), dq = scale · dS k, dk = scale · dSᵀ q.
@@ -18,7 +18,11 @@ export const attentionBackward = defineContract<AttentionBackward>({
   infer: (inputs) => {
     checkAttention('attentionBackward', inputs);
     const { q, k, v, dy, y } = inputs;
-    check(sameShape(dy.shape, q.shape) && sameShape(y.shape, q.shape), 'attentionBackward', 'dy and y must have the shape of q');
+    check(
+      sameShape(dy.shape, q.shape) && sameShape(y.shape, q.shape),
+      'attentionBackward',
+      'dy and y must have the shape of q',
+    );
     return { dq: specOf(q.shape, q.dtype), dk: specOf(k.shape, k.dtype), dv: specOf(v.shape, v.dtype) };
   },
 });

@@ -1,8 +1,8 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { describe, sameShape, specOf, type View } from '../common/view.ts';
-import { binaryOps, type BinaryOp } from './table.ts';
+import { type BinaryOp, binaryOps } from './table.ts';
 
 /**
  * y = op(a, b), elementwise, floats in f32. Shapes are equal (broadcast axes have stride 0). Comparisons give u8, 0 or 1.
@@ -17,7 +17,10 @@ export interface Binary {
 export const binary = defineContract<Binary>({
   kind: 'primitive',
   name: 'binary',
-  inplace: [['y', 'a'], ['y', 'b']],
+  inplace: [
+    ['y', 'a'],
+    ['y', 'b'],
+  ],
   infer: ({ a, b }, { op }) => {
     check(op in binaryOps, 'binary', 'unknown op', op, `Known: ${Object.keys(binaryOps).join(', ')}`);
     const row = binaryOps[op];

@@ -1,6 +1,6 @@
 import { defineContract } from '../common/contract.ts';
-import { specOf, type View } from '../common/view.ts';
 import type { DType } from '../common/dtype.ts';
+import { specOf, type View } from '../common/view.ts';
 
 /**
  * y = x in another dtype. Float to float rounds to nearest, ties to even (overflow gives infinity; NaN stays NaN);

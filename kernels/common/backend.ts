@@ -1,6 +1,6 @@
+import type { FusedOps, PrimitiveOps } from '../generated/ops.ts';
 import type { Call, OpTypes, Spec } from './contract.ts';
 import type { DType } from './dtype.ts';
-import type { FusedOps, PrimitiveOps } from '../generated/ops.ts';
 import type { DeviceBuffer } from './view.ts';
 
 export type PrimitiveName = keyof PrimitiveOps;

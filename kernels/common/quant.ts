@@ -35,17 +35,59 @@ export interface QuantAttrs {
 
 export const nestedBlockSize = 256;
 
-export type QuantSpecs = { readonly [K in keyof QuantViews]: K extends 'nestedAbsmax' | 'nestedCodebook' | 'offset' ? TensorSpec | undefined : TensorSpec };
+export type QuantSpecs = {
+  readonly [K in keyof QuantViews]: K extends 'nestedAbsmax' | 'nestedCodebook' | 'offset'
+    ? TensorSpec | undefined
+    : TensorSpec;
+};
 
-export function checkQuant(op: string, w: { codes: TensorSpec; absmax: TensorSpec; codebook: TensorSpec; nestedAbsmax?: TensorSpec | undefined; nestedCodebook?: TensorSpec | undefined; offset?: TensorSpec | undefined }, { quantType, blockSize, shape }: QuantAttrs): void {
+export function checkQuant(
+  op: string,
+  w: {
+    codes: TensorSpec;
+    absmax: TensorSpec;
+    codebook: TensorSpec;
+    nestedAbsmax?: TensorSpec | undefined;
+    nestedCodebook?: TensorSpec | undefined;
+    offset?: TensorSpec | undefined;
+  },
+  { quantType, blockSize, shape }: QuantAttrs,
+): void {
   const n = sizeOf(shape);
   const blocks = Math.ceil(n / blockSize);
   const bits = quantBits[quantType];
-  check(Number.isInteger(blockSize) && blockSize >= 32 && blockSize <= 4096 && (blockSize & (blockSize - 1)) === 0, op, 'block size must be a power of two from 32 to 4096', String(blockSize));
-  check(w.codes.dtype === 'u8' && sizeOf(w.codes.shape) === Math.ceil((n * bits) / 8), op, `codes must be u8 with ${bits} bits an element`, () => `${describe(w.codes)} for ${n} elements`);
-  check(sizeOf(w.absmax.shape) === blocks, op, 'absmax must have an entry a block', () => `${describe(w.absmax)} for ${blocks} blocks`);
-  check(w.codebook.dtype === 'f32' && sizeOf(w.codebook.shape) === 2 ** bits, op, `codebook must be f32 [${2 ** bits}]`, () => describe(w.codebook));
+  check(
+    Number.isInteger(blockSize) && blockSize >= 32 && blockSize <= 4096 && (blockSize & (blockSize - 1)) === 0,
+    op,
+    'block size must be a power of two from 32 to 4096',
+    String(blockSize),
+  );
+  check(
+    w.codes.dtype === 'u8' && sizeOf(w.codes.shape) === Math.ceil((n * bits) / 8),
+    op,
+    `codes must be u8 with ${bits} bits an element`,
+    () => `${describe(w.codes)} for ${n} elements`,
+  );
+  check(
+    sizeOf(w.absmax.shape) === blocks,
+    op,
+    'absmax must have an entry a block',
+    () => `${describe(w.absmax)} for ${blocks} blocks`,
+  );
+  check(
+    w.codebook.dtype === 'f32' && sizeOf(w.codebook.shape) === 2 ** bits,
+    op,
+    `codebook must be f32 [${2 ** bits}]`,
+    () => describe(w.codebook),
+  );
   if (w.absmax.dtype === 'u8')
-    check(w.nestedAbsmax && w.nestedCodebook && w.offset && sizeOf(w.nestedAbsmax.shape) === Math.ceil(blocks / nestedBlockSize), op, 'u8 absmax needs nestedAbsmax (one in 256 blocks), nestedCodebook and offset');
+    check(
+      w.nestedAbsmax &&
+        w.nestedCodebook &&
+        w.offset &&
+        sizeOf(w.nestedAbsmax.shape) === Math.ceil(blocks / nestedBlockSize),
+      op,
+      'u8 absmax needs nestedAbsmax (one in 256 blocks), nestedCodebook and offset',
+    );
   else check(w.absmax.dtype === 'f32', op, 'absmax must be f32, or u8 when double-quantized', () => describe(w.absmax));
 }

@@ -1,5 +1,5 @@
-import type { FloatDType } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import type { FloatDType } from '../common/dtype.ts';
 import { checkQuant, type QuantAttrs, type QuantViews } from '../common/quant.ts';
 import { specOf, type View } from '../common/view.ts';
 

@@ -1,6 +1,6 @@
 import { defineContract } from '../common/contract.ts';
-import { specOf, type View } from '../common/view.ts';
 import type { DType } from '../common/dtype.ts';
+import { specOf, type View } from '../common/view.ts';
 
 /** y = value, everywhere. Integers take the value truncated toward zero. */
 export interface Fill {

@@ -1,6 +1,6 @@
-import { check } from '../common/error.ts';
-import type { DType } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import type { DType } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { describe, specOf, type View } from '../common/view.ts';
 
 /** y[i…, :] = table[ids[i…], :], cast to `dtype` if given. ids (i32 or u32) outside [0, rows) give zeros. table [rows, …]. */

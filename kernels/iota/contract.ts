@@ -1,7 +1,7 @@
-import { check } from '../common/error.ts';
 import { defineContract } from '../common/contract.ts';
-import { specOf, type View } from '../common/view.ts';
 import type { DType } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
+import { specOf, type View } from '../common/view.ts';
 
 /** y[…, i, …] = start + step · i, where i is the index along `axis`; integers take it truncated toward zero. */
 export interface Iota {

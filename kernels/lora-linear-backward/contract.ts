@@ -1,7 +1,7 @@
-import { check } from '../common/error.ts';
 import { defineContract } from '../common/contract.ts';
-import { checkLinears, type LinearAttrs, type LinearViews } from '../lora-linear/contract.ts';
+import { check } from '../common/error.ts';
 import { describe, sameShape, specOf, type View } from '../common/view.ts';
+import { checkLinears, type LinearAttrs, type LinearViews } from '../lora-linear/contract.ts';
 
 /**
  * Backward of `loraLinear` for the input and the low-rank pairs (the base is frozen). With dyᵢ the columns of layer i and gᵢ = sᵢ · dyᵢ·Bᵢ:
@@ -16,8 +16,18 @@ export interface LoraLinearBackward {
 export const loraLinearBackward = defineContract<LoraLinearBackward>({
   name: 'loraLinearBackward',
   infer: ({ dy, x, h, layers }, attrs) => {
-    const { n, r } = checkLinears('loraLinearBackward', x.shape[1]!, layers as Parameters<typeof checkLinears>[2], attrs.layers);
-    check(sameShape(dy.shape, [x.shape[0]!, n]) && sameShape(h.shape, [x.shape[0]!, r]), 'loraLinearBackward', 'dy or h do not fit', () => `dy ${describe(dy)}, h ${describe(h)}, x ${describe(x)}`);
+    const { n, r } = checkLinears(
+      'loraLinearBackward',
+      x.shape[1]!,
+      layers as Parameters<typeof checkLinears>[2],
+      attrs.layers,
+    );
+    check(
+      sameShape(dy.shape, [x.shape[0]!, n]) && sameShape(h.shape, [x.shape[0]!, r]),
+      'loraLinearBackward',
+      'dy or h do not fit',
+      () => `dy ${describe(dy)}, h ${describe(h)}, x ${describe(x)}`,
+    );
     const pairs = layers.filter((l) => l.a);
     return {
       dx: attrs.needX ? specOf(x.shape, dy.dtype) : undefined,

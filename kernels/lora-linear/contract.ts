@@ -1,6 +1,6 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { checkQuant, type QuantAttrs, type QuantViews } from '../common/quant.ts';
 import { describe, sameShape, specOf, type TensorSpec, type View } from '../common/view.ts';
 
@@ -30,25 +30,55 @@ export interface LoraLinear {
   attrs: { layers: readonly LinearAttrs[] };
 }
 
-type LinearSpecs = { [K in keyof LinearViews]?: TensorSpec | undefined } & { quant?: Parameters<typeof checkQuant>[1] | undefined };
+type LinearSpecs = { [K in keyof LinearViews]?: TensorSpec | undefined } & {
+  quant?: Parameters<typeof checkQuant>[1] | undefined;
+};
 
 /** Shared by forward and backward: checks a group against K inputs; gives ΣN and Σr. */
-export function checkLinears(op: string, k: number, layers: readonly LinearSpecs[], attrs: readonly LinearAttrs[]): { n: number; r: number } {
-  check(layers.length === attrs.length && layers.length > 0, op, 'a group needs attributes for each layer', `${layers.length} layers, ${attrs.length} attributes`);
+export function checkLinears(
+  op: string,
+  k: number,
+  layers: readonly LinearSpecs[],
+  attrs: readonly LinearAttrs[],
+): { n: number; r: number } {
+  check(
+    layers.length === attrs.length && layers.length > 0,
+    op,
+    'a group needs attributes for each layer',
+    `${layers.length} layers, ${attrs.length} attributes`,
+  );
   let n = 0;
   let r = 0;
   layers.forEach((layer, i) => {
     const at = attrs[i]!;
     const shape = [at.outFeatures, k];
     if (at.quant) {
-      check(layer.quant && !layer.weight && sameShape(at.quant.shape, shape), op, 'quantized weight does not fit', () => `layer ${i}: [${at.quant?.shape}], expected [${shape}]`);
+      check(
+        layer.quant && !layer.weight && sameShape(at.quant.shape, shape),
+        op,
+        'quantized weight does not fit',
+        () => `layer ${i}: [${at.quant?.shape}], expected [${shape}]`,
+      );
       checkQuant(op, layer.quant, at.quant);
-    } else check(layer.weight && !layer.quant && sameShape(layer.weight.shape, shape) && isFloat(layer.weight.dtype), op, 'weight does not fit', () => `layer ${i}: ${layer.weight ? describe(layer.weight) : 'none'}, expected [${shape}]`);
+    } else
+      check(
+        layer.weight && !layer.quant && sameShape(layer.weight.shape, shape) && isFloat(layer.weight.dtype),
+        op,
+        'weight does not fit',
+        () => `layer ${i}: ${layer.weight ? describe(layer.weight) : 'none'}, expected [${shape}]`,
+      );
     check(!layer.bias || sameShape(layer.bias.shape, [at.outFeatures]), op, 'bias does not fit', () => `layer ${i}`);
     check(!layer.a === !layer.b, op, 'a and b come together', () => `layer ${i}`);
     if (layer.a && layer.b) {
       const rank = layer.a.shape[0]!;
-      check(sameShape(layer.a.shape, [rank, k]) && sameShape(layer.b.shape, [at.outFeatures, rank]) && at.scale !== undefined, op, 'a must be [r, K], b [N, r], with a scale', () => `layer ${i}: a ${describe(layer.a!)}, b ${describe(layer.b!)}, weight [${shape}]`);
+      check(
+        sameShape(layer.a.shape, [rank, k]) &&
+          sameShape(layer.b.shape, [at.outFeatures, rank]) &&
+          at.scale !== undefined,
+        op,
+        'a must be [r, K], b [N, r], with a scale',
+        () => `layer ${i}: a ${describe(layer.a!)}, b ${describe(layer.b!)}, weight [${shape}]`,
+      );
       r += rank;
     }
     n += at.outFeatures;

@@ -1,6 +1,6 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { checkQuant, type QuantAttrs, type QuantViews } from '../common/quant.ts';
 import { describe, sameShape, specOf, type View } from '../common/view.ts';
 
@@ -21,7 +21,12 @@ export const quantMatmul = defineContract<QuantMatmul>({
     checkQuant('quantMatmul', weight, attrs);
     const [n, k] = attrs.shape as [number, number];
     const [inner, outer] = attrs.transposed ? [n, k] : [k, n];
-    check(attrs.shape.length === 2 && isFloat(x.dtype) && x.shape.length === 2 && x.shape[1] === inner, 'quantMatmul', 'x must be floats [M, inner]', () => `x ${describe(x)}, weight [${attrs.shape}]${attrs.transposed ? ', transposed' : ''}`);
+    check(
+      attrs.shape.length === 2 && isFloat(x.dtype) && x.shape.length === 2 && x.shape[1] === inner,
+      'quantMatmul',
+      'x must be floats [M, inner]',
+      () => `x ${describe(x)}, weight [${attrs.shape}]${attrs.transposed ? ', transposed' : ''}`,
+    );
     const y = specOf([x.shape[0]!, outer], x.dtype);
     check(!c || sameShape(c.shape, y.shape), 'quantMatmul', 'c must have the shape of y');
     return { y };

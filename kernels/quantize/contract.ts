@@ -1,7 +1,7 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
-import { quantBits, type QuantType } from '../common/quant.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
+import { type QuantType, quantBits } from '../common/quant.ts';
 import { describe, isContiguous, sizeOf, specOf, type View } from '../common/view.ts';
 
 /**
@@ -24,6 +24,9 @@ export const quantize = defineContract<Quantize>({
   infer: ({ x }, { quantType, blockSize }) => {
     check(isFloat(x.dtype) && isContiguous(x), 'quantize', 'x must be contiguous floats', () => describe(x));
     const n = sizeOf(x.shape);
-    return { codes: specOf([Math.ceil((n * quantBits[quantType]) / 8)], 'u8'), absmax: specOf([Math.ceil(n / blockSize)], 'f32') };
+    return {
+      codes: specOf([Math.ceil((n * quantBits[quantType]) / 8)], 'u8'),
+      absmax: specOf([Math.ceil(n / blockSize)], 'f32'),
+    };
   },
 });

@@ -1,6 +1,6 @@
-import { check } from '../common/error.ts';
-import { isFloat, type DType } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { type DType, isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { specOf, type View } from '../common/view.ts';
 
 /**
@@ -21,8 +21,18 @@ export const random = defineContract<Random>({
   kind: 'primitive',
   name: 'random',
   infer: ({ seed }, { shape, dtype, distribution }) => {
-    check(seed.dtype === 'u32' && seed.shape.length === 1 && seed.shape[0] === 4, 'random', 'seed must be u32 [4]', () => `[${seed.shape}] ${seed.dtype}`);
-    check(distribution === 'bits' ? dtype === 'u32' : isFloat(dtype), 'random', 'dtype does not fit the distribution', `${distribution} into ${dtype}`);
+    check(
+      seed.dtype === 'u32' && seed.shape.length === 1 && seed.shape[0] === 4,
+      'random',
+      'seed must be u32 [4]',
+      () => `[${seed.shape}] ${seed.dtype}`,
+    );
+    check(
+      distribution === 'bits' ? dtype === 'u32' : isFloat(dtype),
+      'random',
+      'dtype does not fit the distribution',
+      `${distribution} into ${dtype}`,
+    );
     return { y: specOf(shape, dtype) };
   },
 });

@@ -1,6 +1,6 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { describe, sameShape, specOf, type View } from '../common/view.ts';
 
 /**
@@ -17,8 +17,18 @@ export const rmsNorm = defineContract<RmsNorm>({
   name: 'rmsNorm',
   inplace: [['y', 'x']],
   infer: ({ x, weight }) => {
-    check(isFloat(x.dtype) && isFloat(weight.dtype), 'rmsNorm', 'needs floats', () => `x ${describe(x)}, weight ${describe(weight)}`);
-    check(x.shape.length >= 1 && sameShape(weight.shape, x.shape.slice(-1)), 'rmsNorm', 'weight must have the last axis of x', () => `x ${describe(x)}, weight ${describe(weight)}`);
+    check(
+      isFloat(x.dtype) && isFloat(weight.dtype),
+      'rmsNorm',
+      'needs floats',
+      () => `x ${describe(x)}, weight ${describe(weight)}`,
+    );
+    check(
+      x.shape.length >= 1 && sameShape(weight.shape, x.shape.slice(-1)),
+      'rmsNorm',
+      'weight must have the last axis of x',
+      () => `x ${describe(x)}, weight ${describe(weight)}`,
+    );
     return { y: specOf(x.shape, x.dtype), rstd: specOf(x.shape.slice(0, -1), 'f32') };
   },
 });

@@ -1,6 +1,6 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { describe, sameShape, specOf, type View } from '../common/view.ts';
 
 /**
@@ -20,8 +20,22 @@ export const rope = defineContract<Rope>({
   infer: ({ x, cos, sin, positions }) => {
     const facts = () => `x ${describe(x)}, cos ${describe(cos)}, positions ${describe(positions)}`;
     check(isFloat(x.dtype) && x.shape.length === 4, 'rope', 'x must be floats [B, T, H, D]', facts);
-    check(cos.dtype === 'f32' && sin.dtype === 'f32' && cos.shape.length === 2 && sameShape(cos.shape, sin.shape) && 2 * cos.shape[1]! <= x.shape[3]!, 'rope', 'cos and sin must be f32 [P, R/2] with R ≤ D', facts);
-    check(positions.dtype === 'i32' && sameShape(positions.shape, x.shape.slice(0, 2)), 'rope', 'positions must be i32 [B, T]', facts);
+    check(
+      cos.dtype === 'f32' &&
+        sin.dtype === 'f32' &&
+        cos.shape.length === 2 &&
+        sameShape(cos.shape, sin.shape) &&
+        2 * cos.shape[1]! <= x.shape[3]!,
+      'rope',
+      'cos and sin must be f32 [P, R/2] with R ≤ D',
+      facts,
+    );
+    check(
+      positions.dtype === 'i32' && sameShape(positions.shape, x.shape.slice(0, 2)),
+      'rope',
+      'positions must be i32 [B, T]',
+      facts,
+    );
     return { y: specOf(x.shape, x.dtype) };
   },
 });

@@ -1,6 +1,6 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { describe, sameShape, specOf, type View } from '../common/view.ts';
 
 /**
@@ -20,8 +20,18 @@ export const scatterAdd = defineContract<ScatterAdd>({
   inplace: [['y', 'into']],
   infer: ({ into, ids, x }) => {
     check(ids.dtype === 'i32' || ids.dtype === 'u32', 'scatterAdd', 'ids must be i32 or u32', ids.dtype);
-    check(isFloat(into.dtype) && isFloat(x.dtype), 'scatterAdd', 'needs floats', () => `${describe(into)}, ${describe(x)}`);
-    check(sameShape(x.shape, [...ids.shape, ...into.shape.slice(1)]), 'scatterAdd', 'x must have the shape ids + a row of into', () => `into ${describe(into)}, ids ${describe(ids)}, x ${describe(x)}`);
+    check(
+      isFloat(into.dtype) && isFloat(x.dtype),
+      'scatterAdd',
+      'needs floats',
+      () => `${describe(into)}, ${describe(x)}`,
+    );
+    check(
+      sameShape(x.shape, [...ids.shape, ...into.shape.slice(1)]),
+      'scatterAdd',
+      'x must have the shape ids + a row of into',
+      () => `into ${describe(into)}, ids ${describe(ids)}, x ${describe(x)}`,
+    );
     return { y: specOf(into.shape, into.dtype) };
   },
 });

@@ -1,6 +1,6 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { describe, specOf, type View } from '../common/view.ts';
 
 /** y = exp(x − max x) / Σ exp(x − max x) over the last axis; f32 inside. A row of −∞ gives NaN. */

@@ -1,8 +1,8 @@
-import { check } from '../common/error.ts';
-import { isFloat } from '../common/dtype.ts';
 import { defineContract } from '../common/contract.ts';
+import { isFloat } from '../common/dtype.ts';
+import { check } from '../common/error.ts';
 import { specOf, type View } from '../common/view.ts';
-import { unaryOps, type UnaryOp } from './table.ts';
+import { type UnaryOp, unaryOps } from './table.ts';
 
 /**
  * y = op(x), elementwise, computed in f32. `p` and `q` are the parameters of the rows that have them (`affine`: p·x + q).

@@ -44,7 +44,13 @@ const defaultTargets: Readonly<Record<string, readonly string[]>> = {
 /** Fills in PEFT's defaults and checks every field. `modelType` finds default targets. */
 export function resolveConfig(config: Partial<LoraConfig>, modelType?: string): LoraConfig {
   const targetModules = config.targetModules ?? (modelType ? defaultTargets[modelType] : undefined);
-  check(targetModules !== undefined && targetModules.length > 0, 'lora', 'targetModules is needed', modelType ? `no default for ${modelType}` : '', "Name modules (['q_proj', 'v_proj']), a regular expression, or 'all-linear'");
+  check(
+    targetModules !== undefined && targetModules.length > 0,
+    'lora',
+    'targetModules is needed',
+    modelType ? `no default for ${modelType}` : '',
+    "Name modules (['q_proj', 'v_proj']), a regular expression, or 'all-linear'",
+  );
   const out: LoraConfig = {
     r: 8,
     loraAlpha: 8,
@@ -58,17 +64,53 @@ export function resolveConfig(config: Partial<LoraConfig>, modelType?: string): 
     targetModules,
   };
   for (const [name, r] of [['r', out.r], ...Object.entries(out.rankPattern)] as [string, number][])
-    check(Number.isInteger(r) && r > 0, 'lora', 'a rank must be a positive integer', `${name}: ${r}`, 'Common ranks are 4 to 64');
+    check(
+      Number.isInteger(r) && r > 0,
+      'lora',
+      'a rank must be a positive integer',
+      `${name}: ${r}`,
+      'Common ranks are 4 to 64',
+    );
   for (const [name, a] of [['loraAlpha', out.loraAlpha], ...Object.entries(out.alphaPattern)] as [string, number][])
-    check(Number.isFinite(a) && a > 0, 'lora', 'alpha must be positive', `${name}: ${a}`, 'Common choices are r or 2·r');
+    check(
+      Number.isFinite(a) && a > 0,
+      'lora',
+      'alpha must be positive',
+      `${name}: ${a}`,
+      'Common choices are r or 2·r',
+    );
   check(out.loraDropout >= 0 && out.loraDropout < 1, 'lora', 'loraDropout must be in [0, 1)', String(out.loraDropout));
-  check(['none', 'all', 'lora_only'].includes(out.bias), 'lora', 'bias must be none, all or lora_only', String(out.bias));
-  check([true, false, 'gaussian'].includes(out.initLoraWeights), 'lora', 'unknown initLoraWeights', String(out.initLoraWeights), 'Known: true, false, gaussian');
+  check(
+    ['none', 'all', 'lora_only'].includes(out.bias),
+    'lora',
+    'bias must be none, all or lora_only',
+    String(out.bias),
+  );
+  check(
+    [true, false, 'gaussian'].includes(out.initLoraWeights),
+    'lora',
+    'unknown initLoraWeights',
+    String(out.initLoraWeights),
+    'Known: true, false, gaussian',
+  );
   return out;
 }
 
 /** Fields of adapter_config.json that change results and that this package does not have. They must be absent, null, false or empty. */
-const unsupported = ['use_dora', 'lora_bias', 'alora_invocation_tokens', 'target_parameters', 'layer_replication', 'trainable_token_indices', 'use_qalora', 'use_bdlora', 'arrow_config', 'kasa_config', 'velora_config', 'monteclora_config'];
+const unsupported = [
+  'use_dora',
+  'lora_bias',
+  'alora_invocation_tokens',
+  'target_parameters',
+  'layer_replication',
+  'trainable_token_indices',
+  'use_qalora',
+  'use_bdlora',
+  'arrow_config',
+  'kasa_config',
+  'velora_config',
+  'monteclora_config',
+];
 
 function isUnset(v: unknown): boolean {
   return v === undefined || v === null || v === false || (typeof v === 'object' && Object.keys(v).length === 0);
@@ -101,16 +143,32 @@ export function toPeftJson(config: LoraConfig): Record<string, unknown> {
 
 /** Reads a parsed `adapter_config.json`. Settings that would change results and are not known here are errors. */
 export function fromPeftJson(json: unknown): LoraConfig {
-  check(json !== null && typeof json === 'object' && !Array.isArray(json), 'adapter_config.json', 'must hold an object');
+  check(
+    json !== null && typeof json === 'object' && !Array.isArray(json),
+    'adapter_config.json',
+    'must hold an object',
+  );
   const j = json as Record<string, unknown>;
   check(j['peft_type'] === 'LORA', 'adapter_config.json', 'peft_type must be LORA', JSON.stringify(j['peft_type']));
-  for (const key of unsupported) if (!isUnset(j[key])) throw new LowrankError('adapter_config.json', 'uses a setting that is not supported', `${key}: ${JSON.stringify(j[key])}`);
+  for (const key of unsupported)
+    if (!isUnset(j[key]))
+      throw new LowrankError(
+        'adapter_config.json',
+        'uses a setting that is not supported',
+        `${key}: ${JSON.stringify(j[key])}`,
+      );
   check(!j['fan_in_fan_out'], 'adapter_config.json', 'fan_in_fan_out is not supported for this base');
   const optional = (key: string, to: string): Record<string, unknown> => (isUnset(j[key]) ? {} : { [to]: j[key] });
   const list = (v: unknown) => (typeof v === 'number' ? [v] : v);
   // initialisations that changed the base leave an adapter that is plain LoRA on the changed base only
   const init = j['init_lora_weights'] ?? true;
-  check(init === true || init === false || init === 'gaussian' || init === 'orthogonal' || init === 'eva', 'adapter_config.json', 'this initialisation changes the base weights, which an adapter alone does not carry', `init_lora_weights: ${JSON.stringify(init)}`, 'Convert it with PEFT (save_pretrained with path_initial_model_for_weight_conversion) first');
+  check(
+    init === true || init === false || init === 'gaussian' || init === 'orthogonal' || init === 'eva',
+    'adapter_config.json',
+    'this initialisation changes the base weights, which an adapter alone does not carry',
+    `init_lora_weights: ${JSON.stringify(init)}`,
+    'Convert it with PEFT (save_pretrained with path_initial_model_for_weight_conversion) first',
+  );
   const layersPattern = Array.isArray(j['layers_pattern']) ? j['layers_pattern'][0] : j['layers_pattern'];
   return resolveConfig({
     r: j['r'] as number,

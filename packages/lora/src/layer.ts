@@ -1,4 +1,15 @@
-import { dropout, gather, matmul, transpose, type Embedding, type EmbeddingAdapter, type FloatDType, type Linear, type LinearAdapter, type Tensor } from '@lowrank/tensor';
+import {
+  dropout,
+  type Embedding,
+  type EmbeddingAdapter,
+  type FloatDType,
+  gather,
+  type Linear,
+  type LinearAdapter,
+  matmul,
+  type Tensor,
+  transpose,
+} from '@lowrank/tensor';
 
 /** The trained pair of one adapter on one layer. Linear: A [r, in], B [out, r]. Embedding: A [r, vocabulary], B [width, r]. */
 export interface LoraPair {
@@ -71,7 +82,10 @@ export class LoraEmbeddingLayer implements EmbeddingAdapter {
     let y = rows;
     for (const { a, b, scale } of this.active) {
       const h = gather(transpose(a).contiguous(), ids); // [B, T, r]
-      const delta = matmul(h.reshape([-1, h.shape[2]!]), transpose(b), { alpha: scale, dtype: rows.dtype as FloatDType });
+      const delta = matmul(h.reshape([-1, h.shape[2]!]), transpose(b), {
+        alpha: scale,
+        dtype: rows.dtype as FloatDType,
+      });
       y = y.add(delta.reshape(rows.shape));
     }
     return y;
@@ -79,6 +93,7 @@ export class LoraEmbeddingLayer implements EmbeddingAdapter {
 }
 
 function requireSeed(state: LoraState): Tensor {
-  if (!state.seed) throw new TypeError('lora: dropout in training needs a seed: set `lora.seed` to a u32 [4] tensor (Device.seed)');
+  if (!state.seed)
+    throw new TypeError('lora: dropout in training needs a seed: set `lora.seed` to a u32 [4] tensor (Device.seed)');
   return state.seed;
 }

@@ -16,7 +16,9 @@ function fullMatch(pattern: string, text: string, option: string): boolean {
     try {
       regex = new RegExp(`^(?:${pattern})$`);
     } catch (error) {
-      throw new LowrankError('lora', `${option} is not a regular expression`, JSON.stringify(pattern), '', { cause: error });
+      throw new LowrankError('lora', `${option} is not a regular expression`, JSON.stringify(pattern), '', {
+        cause: error,
+      });
     }
   }
   return regex.test(text);
@@ -33,7 +35,9 @@ function matches(path: string, rule: readonly string[] | string, option: string)
 
 /** The number of the layer that a path lies in: the first number after a dotted part, or after `pattern`. */
 export function layerOf(path: string, pattern?: string): number | undefined {
-  const found = pattern ? new RegExp(`^(?:.*?\\.)?${pattern}\\.(\\d+)\\.`).exec(path) : /^(?:.*?\.)?[^.]+\.(\d+)\./.exec(path);
+  const found = pattern
+    ? new RegExp(`^(?:.*?\\.)?${pattern}\\.(\\d+)\\.`).exec(path)
+    : /^(?:.*?\.)?[^.]+\.(\d+)\./.exec(path);
   return found ? Number(found[1]) : undefined;
 }
 
@@ -42,7 +46,8 @@ export function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
-    for (let j = 1; j <= b.length; j++) next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
     row = next;
   }
   return row[b.length]!;
@@ -61,7 +66,12 @@ export function shortNames(candidates: readonly Candidate[]): string[] {
 }
 
 function noMatch(option: string, name: string, candidates: readonly Candidate[]): never {
-  throw new LowrankError('lora', `${option} matches nothing`, JSON.stringify(name), `Nearest: ${nearest(name, shortNames(candidates)).join(', ')}`);
+  throw new LowrankError(
+    'lora',
+    `${option} matches nothing`,
+    JSON.stringify(name),
+    `Nearest: ${nearest(name, shortNames(candidates)).join(', ')}`,
+  );
 }
 
 /** Paths that a configuration adapts, in model order. Every name must match something; PEFT lets some of a list miss in silence. */
@@ -69,21 +79,46 @@ export function matchTargets(candidates: readonly Candidate[], config: LoraConfi
   const { targetModules, excludeModules, modulesToSave = [], layersToTransform, layersPattern } = config;
   const allLinear = typeof targetModules === 'string' && targetModules.toLowerCase() === 'all-linear';
   const excluded = (path: string) =>
-    (excludeModules !== undefined && matches(path, excludeModules, 'excludeModules')) || modulesToSave.some((name) => endsWithName(path, name) || path.split('.').includes(name));
-  const hit = ({ path, kind }: Candidate) => (allLinear ? kind === 'linear' : matches(path, targetModules, 'targetModules'));
-  if (Array.isArray(targetModules)) for (const name of targetModules) if (!candidates.some((c) => endsWithName(c.path, name))) noMatch('targetModules', name, candidates);
-  if (Array.isArray(excludeModules)) for (const name of excludeModules) if (!candidates.some((c) => endsWithName(c.path, name))) noMatch('excludeModules', name, candidates);
+    (excludeModules !== undefined && matches(path, excludeModules, 'excludeModules')) ||
+    modulesToSave.some((name) => endsWithName(path, name) || path.split('.').includes(name));
+  const hit = ({ path, kind }: Candidate) =>
+    allLinear ? kind === 'linear' : matches(path, targetModules, 'targetModules');
+  if (Array.isArray(targetModules))
+    for (const name of targetModules)
+      if (!candidates.some((c) => endsWithName(c.path, name))) noMatch('targetModules', name, candidates);
+  if (Array.isArray(excludeModules))
+    for (const name of excludeModules)
+      if (!candidates.some((c) => endsWithName(c.path, name))) noMatch('excludeModules', name, candidates);
   const named = candidates.filter(hit);
   if (!named.length) noMatch('targetModules', String(targetModules), candidates);
   const layers = layersToTransform === undefined ? undefined : new Set(layersToTransform);
-  const found = named.filter(({ path }) => !excluded(path) && (!layers || layers.has(layerOf(path, layersPattern) ?? -1)));
+  const found = named.filter(
+    ({ path }) => !excluded(path) && (!layers || layers.has(layerOf(path, layersPattern) ?? -1)),
+  );
   if (layers) {
     const there = new Set(named.map((c) => layerOf(c.path, layersPattern)));
-    for (const l of layers) if (!there.has(l)) throw new LowrankError('lora', 'layersToTransform names a layer that is not there', String(l), `Layers: ${[...there].filter((x) => x !== undefined).join(', ')}`);
+    for (const l of layers)
+      if (!there.has(l))
+        throw new LowrankError(
+          'lora',
+          'layersToTransform names a layer that is not there',
+          String(l),
+          `Layers: ${[...there].filter((x) => x !== undefined).join(', ')}`,
+        );
   }
-  if (!found.length) throw new LowrankError('lora', 'every target is excluded', `targetModules ${JSON.stringify(targetModules)}`, 'Loosen excludeModules, modulesToSave or layersToTransform');
-  for (const [option, patterns] of [['rankPattern', config.rankPattern], ['alphaPattern', config.alphaPattern]] as const)
-    for (const key of Object.keys(patterns)) if (!found.some((c) => patternHits(key, c.path, option))) noMatch(option, key, candidates);
+  if (!found.length)
+    throw new LowrankError(
+      'lora',
+      'every target is excluded',
+      `targetModules ${JSON.stringify(targetModules)}`,
+      'Loosen excludeModules, modulesToSave or layersToTransform',
+    );
+  for (const [option, patterns] of [
+    ['rankPattern', config.rankPattern],
+    ['alphaPattern', config.alphaPattern],
+  ] as const)
+    for (const key of Object.keys(patterns))
+      if (!found.some((c) => patternHits(key, c.path, option))) noMatch(option, key, candidates);
   return found.map((c) => c.path);
 }
 
@@ -94,7 +129,8 @@ function patternHits(key: string, path: string, option: string): boolean {
 
 /** r and scale of one target. */
 export function rankAndScale(config: LoraConfig, path: string): { r: number; alpha: number; scale: number } {
-  const pick = (patterns: Readonly<Record<string, number>>, option: string) => Object.entries(patterns).find(([key]) => patternHits(key, path, option))?.[1];
+  const pick = (patterns: Readonly<Record<string, number>>, option: string) =>
+    Object.entries(patterns).find(([key]) => patternHits(key, path, option))?.[1];
   const r = pick(config.rankPattern, 'rankPattern') ?? config.r;
   const alpha = pick(config.alphaPattern, 'alphaPattern') ?? config.loraAlpha;
   return { r, alpha, scale: alpha / (config.useRslora ? Math.sqrt(r) : r) };

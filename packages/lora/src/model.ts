@@ -1,7 +1,19 @@
-import { check, DenseWeight, Embedding, keep, Linear, LowrankError, noGrad, scope, type Device, type Module, type Tensor } from '@lowrank/tensor';
-import { resolveConfig, type LoraConfig } from './config.ts';
+import {
+  check,
+  DenseWeight,
+  type Device,
+  Embedding,
+  keep,
+  Linear,
+  LowrankError,
+  type Module,
+  noGrad,
+  scope,
+  type Tensor,
+} from '@lowrank/tensor';
+import { type LoraConfig, resolveConfig } from './config.ts';
 import { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair, type LoraState } from './layer.ts';
-import { matchTargets, nearest, rankAndScale, type Candidate } from './match.ts';
+import { type Candidate, matchTargets, nearest, rankAndScale } from './match.ts';
 import { initializers } from './variants/index.ts';
 
 /** One adapter: its configuration and what it trains. */
@@ -79,7 +91,12 @@ export class LoraModel implements Disposable {
   /** Adds an adapter with fresh weights and, as the first one, sets it. Random numbers depend on `seed` and the layer alone. */
   addAdapter(name: string, config: Partial<LoraConfig>, options: { seed?: number } = {}): Adapter {
     check(!this.#adapters.has(name), 'lora', 'an adapter of this name is there already', name);
-    check(/^[^./\\]+$/.test(name), 'lora', 'an adapter name must not be empty or hold dots and slashes', JSON.stringify(name));
+    check(
+      /^[^./\\]+$/.test(name),
+      'lora',
+      'an adapter name must not be empty or hold dots and slashes',
+      JSON.stringify(name),
+    );
     const resolved = resolveConfig(config, this.#modelType);
     const candidates = this.candidates();
     const targets = matchTargets(candidates, resolved);
@@ -94,7 +111,13 @@ export class LoraModel implements Disposable {
           const module = this.model.at(path);
           const { a, b } = keep(
             scope(() => {
-              if (module instanceof Linear) return initialize(this.device, { r, inFeatures: module.inFeatures, outFeatures: module.outFeatures }, seed, site);
+              if (module instanceof Linear)
+                return initialize(
+                  this.device,
+                  { r, inFeatures: module.inFeatures, outFeatures: module.outFeatures },
+                  seed,
+                  site,
+                );
               const [rows, width] = (module as Embedding).weight.shape as [number, number];
               return { a: this.device.zeros([r, rows]), b: this.device.random([width, r], { seed, site }) };
             }),
@@ -116,7 +139,12 @@ export class LoraModel implements Disposable {
     const list = typeof names === 'string' ? [names] : names;
     for (const n of list) this.#adapter(n);
     const withCopies = list.filter((n) => this.#adapter(n).copies.size > 0);
-    check(withCopies.length <= 1, 'lora', 'only one active adapter may train biases or whole modules', withCopies.join(', '));
+    check(
+      withCopies.length <= 1,
+      'lora',
+      'only one active adapter may train biases or whole modules',
+      withCopies.join(', '),
+    );
     for (const a of this.#adapters.values()) for (const c of a.copies.values()) c.use(false);
     this.#state.active = [...list];
     this.#state.enabled = true;
@@ -169,7 +197,9 @@ export class LoraModel implements Disposable {
       const { pairs, copies } = this.#adapter(name);
       for (const [path, { a, b }] of pairs) {
         const embedding = this.model.at(path) instanceof Embedding;
-        out.set(`${path}.${embedding ? 'lora_embedding_A' : 'lora_A'}${tag}`, a).set(`${path}.${embedding ? 'lora_embedding_B' : 'lora_B'}${tag}`, b);
+        out
+          .set(`${path}.${embedding ? 'lora_embedding_A' : 'lora_A'}${tag}`, a)
+          .set(`${path}.${embedding ? 'lora_embedding_B' : 'lora_B'}${tag}`, b);
       }
       for (const [path, c] of copies) out.set(path, c.tensor);
     }
@@ -212,7 +242,13 @@ export class LoraModel implements Disposable {
 
   #adapter(name: string): Adapter {
     const adapter = this.#adapters.get(name);
-    if (!adapter) throw new LowrankError('lora', 'no such adapter', name, `There: ${[...this.#adapters.keys()].join(', ') || 'none'}`);
+    if (!adapter)
+      throw new LowrankError(
+        'lora',
+        'no such adapter',
+        name,
+        `There: ${[...this.#adapters.keys()].join(', ') || 'none'}`,
+      );
     return adapter;
   }
 
@@ -249,10 +285,20 @@ export class LoraModel implements Disposable {
   #copies(config: LoraConfig, targets: readonly string[]): Map<string, TrainedCopy> {
     const out = new Map<string, TrainedCopy>();
     const modules = [...this.model.namedModules()];
-    const copy = (t: Tensor) => this.device.withClass('adapters', () => noGrad(() => keep(scope(() => t.cast('f32').add(0)))));
+    const copy = (t: Tensor) =>
+      this.device.withClass('adapters', () => noGrad(() => keep(scope(() => t.cast('f32').add(0)))));
     for (const name of config.modulesToSave ?? []) {
       const found = modules.filter(([path, m]) => m.own().size > 0 && (path === name || path.endsWith(`.${name}`)));
-      if (!found.length) throw new LowrankError('lora', 'modulesToSave matches nothing', name, `Nearest: ${nearest(name, modules.filter(([, m]) => m.own().size > 0).map(([p]) => p)).join(', ')}`);
+      if (!found.length)
+        throw new LowrankError(
+          'lora',
+          'modulesToSave matches nothing',
+          name,
+          `Nearest: ${nearest(
+            name,
+            modules.filter(([, m]) => m.own().size > 0).map(([p]) => p),
+          ).join(', ')}`,
+        );
       for (const [path, m] of found) {
         if (m instanceof Linear) {
           const original = m.weight;
@@ -260,7 +306,11 @@ export class LoraModel implements Disposable {
           check('weight' in operand, 'lora', 'modulesToSave needs a dense weight', path);
           const tensor = copy(operand.weight);
           const replacement = new DenseWeight(tensor);
-          out.set(`${path}.weight`, { kind: 'module', tensor, use: (on) => void (m.weight = on ? replacement : original) });
+          out.set(`${path}.weight`, {
+            kind: 'module',
+            tensor,
+            use: (on) => void (m.weight = on ? replacement : original),
+          });
         } else if (m instanceof Embedding) {
           const original = m.weight;
           const tensor = copy(original);
@@ -268,7 +318,11 @@ export class LoraModel implements Disposable {
         } else
           for (const [key, original] of m.own()) {
             const tensor = copy(original);
-            out.set(`${path}.${key}`, { kind: 'module', tensor, use: (on) => m.setParameter(key, on ? tensor : original) });
+            out.set(`${path}.${key}`, {
+              kind: 'module',
+              tensor,
+              use: (on) => m.setParameter(key, on ? tensor : original),
+            });
           }
       }
     }

@@ -7,9 +7,15 @@ import type { Adapter, LoraModel } from './model.ts';
 import { loadAdapter, saveAdapter } from './peft-files.ts';
 
 /** Writes a PEFT folder, each file whole or not at all. A folder that holds something is refused unless `overwrite`. */
-export async function saveAdapterFolder(lora: LoraModel, name: string, folder: string, options: { overwrite?: boolean } = {}): Promise<void> {
+export async function saveAdapterFolder(
+  lora: LoraModel,
+  name: string,
+  folder: string,
+  options: { overwrite?: boolean } = {},
+): Promise<void> {
   const there = await readdir(folder).catch(() => []);
-  if (there.length && !options.overwrite) throw new LowrankError('save', 'the folder is there and not empty', folder, 'Choose another, or overwrite it');
+  if (there.length && !options.overwrite)
+    throw new LowrankError('save', 'the folder is there and not empty', folder, 'Choose another, or overwrite it');
   await mkdir(folder, { recursive: true });
   for (const [file, bytes] of await saveAdapter(lora, name)) {
     await using out = await AtomicFileWriter.create(join(folder, file));
@@ -27,7 +33,13 @@ export function loadAdapterFolder(lora: LoraModel, folder: string, options: { na
         try {
           return await readFile(join(folder, file), 'utf8');
         } catch (cause) {
-          throw new LowrankError('adapter', 'a file cannot be read', join(folder, file), 'An adapter folder holds adapter_config.json and adapter_model.safetensors', { cause });
+          throw new LowrankError(
+            'adapter',
+            'a file cannot be read',
+            join(folder, file),
+            'An adapter folder holds adapter_config.json and adapter_model.safetensors',
+            { cause },
+          );
         }
       },
       open: (file) => fileSource(join(folder, file)),

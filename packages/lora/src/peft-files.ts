@@ -1,6 +1,6 @@
-import { openSafetensors, serializeSafetensors, type ByteSource } from '@lowrank/formats';
+import { type ByteSource, openSafetensors, serializeSafetensors } from '@lowrank/formats';
 import { bf16ToF32, decode, f16ToF32, LowrankError, sameShape } from '@lowrank/tensor';
-import { fromPeftJson, toPeftJson, type LoraConfig } from './config.ts';
+import { fromPeftJson, type LoraConfig, toPeftJson } from './config.ts';
 import { nearest } from './match.ts';
 import type { Adapter, LoraModel } from './model.ts';
 import { isBaseCopy, moduleOfKey, peftTensors } from './peft-keys.ts';
@@ -11,16 +11,24 @@ export const weightsFile = 'adapter_model.safetensors';
 /** Keys in order, as PEFT writes them. */
 function sortedJson(value: Record<string, unknown>): string {
   const sort = (v: unknown): unknown =>
-    v !== null && typeof v === 'object' && !Array.isArray(v) ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1)).map(([k, x]) => [k, sort(x)])) : v;
+    v !== null && typeof v === 'object' && !Array.isArray(v)
+      ? Object.fromEntries(
+          Object.entries(v)
+            .sort(([a], [b]) => (a < b ? -1 : 1))
+            .map(([k, x]) => [k, sort(x)]),
+        )
+      : v;
   return `${JSON.stringify(sort(value), null, 2)}\n`;
 }
 
 /** The files of a PEFT adapter folder, by name. */
 export async function saveAdapter(lora: LoraModel, name: string): Promise<Map<string, Uint8Array>> {
   const adapter = lora.adapters.get(name);
-  if (!adapter) throw new LowrankError('lora', 'no such adapter', name, `There: ${[...lora.adapters.keys()].join(', ') || 'none'}`);
+  if (!adapter)
+    throw new LowrankError('lora', 'no such adapter', name, `There: ${[...lora.adapters.keys()].join(', ') || 'none'}`);
   const data: Record<string, { dtype: 'F32'; shape: readonly number[]; data: Float32Array }> = {};
-  for (const [key, t] of peftTensors(lora, adapter)) data[key] = { dtype: 'F32', shape: t.shape, data: (await t.toArray()) as Float32Array };
+  for (const [key, t] of peftTensors(lora, adapter))
+    data[key] = { dtype: 'F32', shape: t.shape, data: (await t.toArray()) as Float32Array };
   const text = new TextEncoder();
   return new Map([
     [configFile, text.encode(sortedJson(toPeftJson(adapter.config)))],
@@ -52,7 +60,11 @@ export function adapterFiles(files: ReadonlyMap<string, Uint8Array>): AdapterFil
     text: async (name) => new TextDecoder().decode(get(name)),
     open: async (name) => {
       const bytes = get(name);
-      return { name, size: bytes.byteLength, read: async (offset: number, length: number) => bytes.subarray(offset, offset + length) };
+      return {
+        name,
+        size: bytes.byteLength,
+        read: async (offset: number, length: number) => bytes.subarray(offset, offset + length),
+      };
     },
   };
 }
@@ -61,13 +73,18 @@ export function adapterFiles(files: ReadonlyMap<string, Uint8Array>): AdapterFil
  * Adds the adapter that a PEFT folder holds. Every key of the file must find its place, every weight must be there, and every shape must
  * fit; otherwise the error names the keys, the shapes and the nearest modules, and nothing is added.
  */
-export async function loadAdapter(lora: LoraModel, files: AdapterFiles, options: { name?: string } = {}): Promise<Adapter> {
+export async function loadAdapter(
+  lora: LoraModel,
+  files: AdapterFiles,
+  options: { name?: string } = {},
+): Promise<Adapter> {
   const { name = 'default' } = options;
   let json: unknown;
   try {
     json = JSON.parse(await files.text(configFile));
   } catch (error) {
-    if (error instanceof SyntaxError) throw new LowrankError('adapter', 'adapter_config.json is not JSON', error.message);
+    if (error instanceof SyntaxError)
+      throw new LowrankError('adapter', 'adapter_config.json is not JSON', error.message);
     throw error;
   }
   const adapter = lora.addAdapter(name, fromPeftJson(json));
@@ -75,14 +92,30 @@ export async function loadAdapter(lora: LoraModel, files: AdapterFiles, options:
     const file = await openSafetensors(await files.open(weightsFile));
     try {
       const wanted = peftTensors(lora, adapter);
-      const list = (keys: string[]) => `${keys.slice(0, 5).join(', ')}${keys.length > 5 ? ` and ${keys.length - 5} more` : ''}`;
+      const list = (keys: string[]) =>
+        `${keys.slice(0, 5).join(', ')}${keys.length > 5 ? ` and ${keys.length - 5} more` : ''}`;
       const extra = [...file.tensors.keys()].filter((k) => !wanted.has(k) && !isBaseCopy(k));
-      if (extra.length) throw new LowrankError('adapter', 'keys find no place in this model', list(extra), `Nearest modules: ${nearest(moduleOfKey(extra[0]!), [...wanted.keys()].map(moduleOfKey)).join(', ')}. Is it an adapter for another base?`);
+      if (extra.length)
+        throw new LowrankError(
+          'adapter',
+          'keys find no place in this model',
+          list(extra),
+          `Nearest modules: ${nearest(moduleOfKey(extra[0]!), [...wanted.keys()].map(moduleOfKey)).join(', ')}. Is it an adapter for another base?`,
+        );
       const missing = [...wanted.keys()].filter((k) => !file.tensors.has(k));
       if (missing.length) throw new LowrankError('adapter', 'weights are missing from the file', list(missing));
-      const wrong = [...wanted].filter(([k, t]) => !sameShape(file.tensors.get(k)!.shape, t.shape)).map(([k, t]) => `${k} [${file.tensors.get(k)!.shape}], expected [${t.shape}]`);
-      if (wrong.length) throw new LowrankError('adapter', 'shapes do not fit this model', list(wrong), 'Is it an adapter for another base?');
-      for (const [key, t] of wanted) lora.device.write(t, toF32(await file.read(key), file.tensors.get(key)!.dtype, key));
+      const wrong = [...wanted]
+        .filter(([k, t]) => !sameShape(file.tensors.get(k)!.shape, t.shape))
+        .map(([k, t]) => `${k} [${file.tensors.get(k)!.shape}], expected [${t.shape}]`);
+      if (wrong.length)
+        throw new LowrankError(
+          'adapter',
+          'shapes do not fit this model',
+          list(wrong),
+          'Is it an adapter for another base?',
+        );
+      for (const [key, t] of wanted)
+        lora.device.write(t, toF32(await file.read(key), file.tensors.get(key)!.dtype, key));
     } finally {
       await file.close?.();
     }

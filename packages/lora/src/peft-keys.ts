@@ -7,7 +7,8 @@ const prefix = 'base_model.model.';
 export function peftTensors(lora: LoraModel, adapter: Adapter): Map<string, Tensor> {
   const out = new Map<string, Tensor>();
   for (const [path, { a, b }] of adapter.pairs)
-    if (lora.model.at(path) instanceof Embedding) out.set(`${prefix}${path}.lora_embedding_A`, a).set(`${prefix}${path}.lora_embedding_B`, b);
+    if (lora.model.at(path) instanceof Embedding)
+      out.set(`${prefix}${path}.lora_embedding_A`, a).set(`${prefix}${path}.lora_embedding_B`, b);
     else out.set(`${prefix}${path}.lora_A.weight`, a).set(`${prefix}${path}.lora_B.weight`, b);
   for (const [path, { kind, tensor }] of adapter.copies) {
     const module = path.slice(0, path.lastIndexOf('.'));
@@ -23,5 +24,10 @@ export function isBaseCopy(key: string): boolean {
 
 /** Rank of each adapted module, read from the shapes of A; a check against configurations that were edited by hand. */
 export function moduleOfKey(key: string): string {
-  return key.replace(prefix, '').replace(/\.(lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B|base_layer\.(weight|bias)|weight|bias)$/, '');
+  return key
+    .replace(prefix, '')
+    .replace(
+      /\.(lora_A\.weight|lora_B\.weight|lora_embedding_A|lora_embedding_B|base_layer\.(weight|bias)|weight|bias)$/,
+      '',
+    );
 }

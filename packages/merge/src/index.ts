@@ -1,3 +1,3 @@
 /** Merging adapters into their base, and saving models as Hugging Face folders. */
-export { mergeAdapter, type MergedWeight, type MergeOptions, type MergeReport } from './merge.ts';
-export { saveModel, type SaveModelOptions, type StoredTensor } from './save.ts';
+export { type MergedWeight, type MergeOptions, type MergeReport, mergeAdapter } from './merge.ts';
+export { type SaveModelOptions, type StoredTensor, saveModel } from './save.ts';

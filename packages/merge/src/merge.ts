@@ -1,5 +1,19 @@
 import type { LoraModel } from '@lowrank/lora';
-import { DenseWeight, Embedding, keep, Linear, LowrankError, matmul, noGrad, reduce, scope, transpose, type FloatDType, type LinearWeight, type Tensor } from '@lowrank/tensor';
+import {
+  DenseWeight,
+  Embedding,
+  type FloatDType,
+  keep,
+  Linear,
+  type LinearWeight,
+  LowrankError,
+  matmul,
+  noGrad,
+  reduce,
+  scope,
+  type Tensor,
+  transpose,
+} from '@lowrank/tensor';
 
 export interface MergeOptions {
   /** Adapters to merge; the active ones where absent. */
@@ -44,7 +58,13 @@ function changes(lora: LoraModel, names: readonly string[]): Change[] {
   const byPath = new Map<string, { a: Tensor; b: Tensor; scale: number }[]>();
   for (const name of names) {
     const adapter = lora.adapters.get(name);
-    if (!adapter) throw new LowrankError('merge', 'no such adapter', name, `There: ${[...lora.adapters.keys()].join(', ') || 'none'}`);
+    if (!adapter)
+      throw new LowrankError(
+        'merge',
+        'no such adapter',
+        name,
+        `There: ${[...lora.adapters.keys()].join(', ') || 'none'}`,
+      );
     for (const [path, pair] of adapter.pairs) byPath.set(path, [...(byPath.get(path) ?? []), pair]);
   }
   return [...byPath].map(([path, pairs]) => {
@@ -53,7 +73,10 @@ function changes(lora: LoraModel, names: readonly string[]): Change[] {
     const delta = () =>
       scope(() => {
         let sum: Tensor | undefined;
-        for (const { a, b, scale } of pairs) sum = embedding ? matmul(transpose(a), transpose(b), { alpha: scale, ...(sum ? { c: sum } : {}) }) : matmul(b, a, { alpha: scale, ...(sum ? { c: sum } : {}) });
+        for (const { a, b, scale } of pairs)
+          sum = embedding
+            ? matmul(transpose(a), transpose(b), { alpha: scale, ...(sum ? { c: sum } : {}) })
+            : matmul(b, a, { alpha: scale, ...(sum ? { c: sum } : {}) });
         return sum!;
       });
     return { path, module, delta };
@@ -66,7 +89,11 @@ async function norm(t: Tensor): Promise<number> {
 }
 
 /** The new weight of one module, and what it lost. */
-async function mergeOne(change: Change, options: MergeOptions, sign: 1 | -1): Promise<{ weight: LinearWeight | Tensor; facts: MergedWeight }> {
+async function mergeOne(
+  change: Change,
+  options: MergeOptions,
+  sign: 1 | -1,
+): Promise<{ weight: LinearWeight | Tensor; facts: MergedWeight }> {
   const { module, path } = change;
   const make = noGrad(() =>
     keep(
@@ -79,12 +106,24 @@ async function mergeOne(change: Change, options: MergeOptions, sign: 1 | -1): Pr
   );
   try {
     const size = await norm(make.sum);
-    if (options.safe && !Number.isFinite(size)) throw new LowrankError('merge', 'the merged weight is not finite', path, 'The adapter or the base holds NaN or infinity');
+    if (options.safe && !Number.isFinite(size))
+      throw new LowrankError(
+        'merge',
+        'the merged weight is not finite',
+        path,
+        'The adapter or the base holds NaN or infinity',
+      );
     let weight: LinearWeight | Tensor;
     let rounded: Tensor;
     if (module instanceof Linear) {
       const device = make.sum.device;
-      weight = options.dense && module.weight.format !== 'dense' ? device.withClass('weights', () => new DenseWeight(keep(noGrad(() => scope(() => make.sum.cast(options.dense!).contiguous()))))) : await module.weight.requantize(make.sum);
+      weight =
+        options.dense && module.weight.format !== 'dense'
+          ? device.withClass(
+              'weights',
+              () => new DenseWeight(keep(noGrad(() => scope(() => make.sum.cast(options.dense!).contiguous())))),
+            )
+          : await module.weight.requantize(make.sum);
       for (const t of weight.tensors().values()) keep(t);
       rounded = keep(noGrad(() => (weight as LinearWeight).dequantize('f32')));
     } else {
@@ -97,7 +136,15 @@ async function mergeOne(change: Change, options: MergeOptions, sign: 1 | -1): Pr
     rounded.dispose();
     lost.dispose();
     const ratio = (a: number, b: number) => (a === 0 ? 0 : a / b);
-    return { weight, facts: { path, format: module instanceof Linear ? (weight as LinearWeight).format : 'dense', relativeError: ratio(error, size), errorOverUpdate: ratio(error, update) } };
+    return {
+      weight,
+      facts: {
+        path,
+        format: module instanceof Linear ? (weight as LinearWeight).format : 'dense',
+        relativeError: ratio(error, size),
+        errorOverUpdate: ratio(error, update),
+      },
+    };
   } finally {
     make.delta.dispose();
     make.sum.dispose();
@@ -143,7 +190,10 @@ export async function mergeAdapter(lora: LoraModel, options: MergeOptions = {}):
   const weights = made.map((m) => m.facts);
   return {
     weights,
-    worst: weights.reduce<MergedWeight | undefined>((w, m) => (!w || m.errorOverUpdate > w.errorOverUpdate ? m : w), undefined),
+    worst: weights.reduce<MergedWeight | undefined>(
+      (w, m) => (!w || m.errorOverUpdate > w.errorOverUpdate ? m : w),
+      undefined,
+    ),
     unmerge: async () => {
       for (const [i, { change }] of made.entries()) {
         const kept = originals[i];

@@ -1,5 +1,15 @@
-import { saveCheckpoint, type FileSink, type SafetensorsDeclaration, type SafetensorsDtype } from '@lowrank/formats';
-import { Embedding, keep, Linear, LowrankError, noGrad, type FloatDType, type LinearWeight, type Module, type Tensor } from '@lowrank/tensor';
+import { type FileSink, type SafetensorsDeclaration, type SafetensorsDtype, saveCheckpoint } from '@lowrank/formats';
+import {
+  Embedding,
+  type FloatDType,
+  keep,
+  Linear,
+  type LinearWeight,
+  LowrankError,
+  type Module,
+  noGrad,
+  type Tensor,
+} from '@lowrank/tensor';
 
 /** One stored tensor: raw little-endian bytes. */
 export interface StoredTensor {
@@ -48,7 +58,9 @@ function items(model: Module): { list: Item[]; tied: boolean } {
 }
 
 async function bytesOf(item: Item, dtype: FloatDType): Promise<Uint8Array> {
-  const t = keep(noGrad(() => ('tensors' in item.weight ? item.weight.dequantize(dtype) : item.weight.detach().cast(dtype))));
+  const t = keep(
+    noGrad(() => ('tensors' in item.weight ? item.weight.dequantize(dtype) : item.weight.detach().cast(dtype))),
+  );
   try {
     return await t.bytes();
   } finally {
@@ -60,10 +72,16 @@ async function bytesOf(item: Item, dtype: FloatDType): Promise<Uint8Array> {
  * Writes a model as Hugging Face does (config.json, safetensors, shards with an index where it is large), one tensor at a time.
  * `open` makes a file of the folder (`folderSinks` of @lowrank/formats/node). Adapters must be merged first.
  */
-export async function saveModel(model: Module, open: (fileName: string) => Promise<FileSink>, options: SaveModelOptions): Promise<string[]> {
+export async function saveModel(
+  model: Module,
+  open: (fileName: string) => Promise<FileSink>,
+  options: SaveModelOptions,
+): Promise<string[]> {
   const { dtype = 'bf16', quantized } = options;
   const { list, tied } = items(model);
-  for (const [path, m] of model.namedModules()) if ((m instanceof Linear || m instanceof Embedding) && m.adapter) throw new LowrankError('save', 'an adapter is still attached', path, 'Merge it or disable it first');
+  for (const [path, m] of model.namedModules())
+    if ((m instanceof Linear || m instanceof Embedding) && m.adapter)
+      throw new LowrankError('save', 'an adapter is still attached', path, 'Merge it or disable it first');
   const byName = new Map<string, () => Promise<Uint8Array>>();
   const declarations: SafetensorsDeclaration[] = [];
   let quantConfig: Record<string, unknown> | undefined;
@@ -94,12 +112,21 @@ export async function saveModel(model: Module, open: (fileName: string) => Promi
         byName.set(part, async () => (await quantized(name, weight)).get(part)!.data);
       }
     } else {
-      declarations.push({ name, dtype: stored[dtype], shape: 'tensors' in weight ? [weight.outFeatures, weight.inFeatures] : weight.shape });
+      declarations.push({
+        name,
+        dtype: stored[dtype],
+        shape: 'tensors' in weight ? [weight.outFeatures, weight.inFeatures] : weight.shape,
+      });
       byName.set(name, () => bytesOf(item, dtype));
     }
   }
   const { quantization_config: _old, ...rest } = options.config;
-  const config: Record<string, unknown> = { ...rest, tie_word_embeddings: tied, ...('torch_dtype' in rest ? { torch_dtype: torchNames[dtype] } : { dtype: torchNames[dtype] }), ...(quantConfig ? { quantization_config: quantConfig } : {}) };
+  const config: Record<string, unknown> = {
+    ...rest,
+    tie_word_embeddings: tied,
+    ...('torch_dtype' in rest ? { torch_dtype: torchNames[dtype] } : { dtype: torchNames[dtype] }),
+    ...(quantConfig ? { quantization_config: quantConfig } : {}),
+  };
   const { files } = await saveCheckpoint(
     open,
     declarations,

@@ -1,4 +1,4 @@
-import { check, LowrankError, nestedBlockSize, sizeOf, type DType, type QuantAttrs } from '@lowrank/tensor';
+import { check, type DType, LowrankError, nestedBlockSize, type QuantAttrs, sizeOf } from '@lowrank/tensor';
 import type { BlockwiseWeight } from './weight.ts';
 
 /** The JSON of `<weight>.quant_state.bitsandbytes__nf4`, as bitsandbytes writes it. */
@@ -22,20 +22,37 @@ export interface CheckpointTensor {
 const bnbNames: Partial<Record<DType, string>> = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' };
 
 /** The tensors that bitsandbytes stores for a 4-bit weight, by full name. `dtype` is that of the values before quantization. */
-export async function toBnbTensors(name: string, weight: BlockwiseWeight, dtype: 'f32' | 'f16' | 'bf16' = 'f32'): Promise<Map<string, CheckpointTensor>> {
+export async function toBnbTensors(
+  name: string,
+  weight: BlockwiseWeight,
+  dtype: 'f32' | 'f16' | 'bf16' = 'f32',
+): Promise<Map<string, CheckpointTensor>> {
   const { quantType, blockSize, shape } = weight.attrs;
   check(quantType !== 'int8', 'toBnbTensors', 'bitsandbytes checkpoints hold nf4 or fp4', quantType);
   const { codes, absmax, codebook, nestedAbsmax, nestedCodebook, offset } = weight.quant;
-  const f32 = async (t: typeof codes): Promise<CheckpointTensor> => ({ dtype: 'F32', shape: [t.size], data: await t.bytes() });
+  const f32 = async (t: typeof codes): Promise<CheckpointTensor> => ({
+    dtype: 'F32',
+    shape: [t.size],
+    data: await t.bytes(),
+  });
   const state: QuantState = { quant_type: quantType, blocksize: blockSize, dtype: bnbNames[dtype]!, shape: [...shape] };
   const out = new Map<string, CheckpointTensor>([
     [name, { dtype: 'U8', shape: [codes.size, 1], data: await codes.bytes() }],
-    [`${name}.absmax`, nestedAbsmax ? { dtype: 'U8', shape: [absmax.size], data: await absmax.bytes() } : await f32(absmax)],
+    [
+      `${name}.absmax`,
+      nestedAbsmax ? { dtype: 'U8', shape: [absmax.size], data: await absmax.bytes() } : await f32(absmax),
+    ],
     [`${name}.quant_map`, await f32(codebook)],
   ]);
   if (nestedAbsmax && nestedCodebook && offset) {
-    out.set(`${name}.nested_absmax`, await f32(nestedAbsmax)).set(`${name}.nested_quant_map`, await f32(nestedCodebook));
-    Object.assign(state, { nested_blocksize: nestedBlockSize, nested_dtype: 'float32', nested_offset: await offset.item() });
+    out
+      .set(`${name}.nested_absmax`, await f32(nestedAbsmax))
+      .set(`${name}.nested_quant_map`, await f32(nestedCodebook));
+    Object.assign(state, {
+      nested_blocksize: nestedBlockSize,
+      nested_dtype: 'float32',
+      nested_offset: await offset.item(),
+    });
   }
   const json = new TextEncoder().encode(JSON.stringify(state));
   out.set(`${name}.quant_state.bitsandbytes__${quantType}`, { dtype: 'U8', shape: [json.length], data: json });
@@ -43,7 +60,10 @@ export async function toBnbTensors(name: string, weight: BlockwiseWeight, dtype:
 }
 
 /** Reads the JSON of a 4-bit weight; throws where it is not what this package can run. */
-export function parseQuantState(name: string, json: Uint8Array): { attrs: QuantAttrs; offset: number | undefined; dtype: 'f32' | 'f16' | 'bf16' } {
+export function parseQuantState(
+  name: string,
+  json: Uint8Array,
+): { attrs: QuantAttrs; offset: number | undefined; dtype: 'f32' | 'f16' | 'bf16' } {
   let state: QuantState;
   try {
     state = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json)) as QuantState;
@@ -51,9 +71,31 @@ export function parseQuantState(name: string, json: Uint8Array): { attrs: QuantA
     throw new LowrankError('load', 'the quantization state is not JSON', name, '', { cause: error });
   }
   const dtype = (Object.keys(bnbNames) as ('f32' | 'f16' | 'bf16')[]).find((d) => bnbNames[d] === state.dtype);
-  check(state.quant_type === 'nf4' || state.quant_type === 'fp4', 'load', 'unknown quant_type', () => `${name}: ${state.quant_type}`);
+  check(
+    state.quant_type === 'nf4' || state.quant_type === 'fp4',
+    'load',
+    'unknown quant_type',
+    () => `${name}: ${state.quant_type}`,
+  );
   check(dtype, 'load', 'unknown dtype in the quantization state', () => `${name}: ${state.dtype}`);
-  check(Array.isArray(state.shape) && state.shape.length === 2 && state.shape.every((d) => Number.isInteger(d) && d > 0) && sizeOf(state.shape) < 2 ** 40, 'load', 'bad shape in the quantization state', () => `${name}: [${state.shape}]`);
-  check(state.nested_blocksize === undefined || state.nested_blocksize === nestedBlockSize, 'load', 'nested blocks must hold 256 scales', () => `${name}: ${state.nested_blocksize}`);
-  return { attrs: { quantType: state.quant_type, blockSize: state.blocksize, shape: state.shape }, offset: state.nested_offset, dtype };
+  check(
+    Array.isArray(state.shape) &&
+      state.shape.length === 2 &&
+      state.shape.every((d) => Number.isInteger(d) && d > 0) &&
+      sizeOf(state.shape) < 2 ** 40,
+    'load',
+    'bad shape in the quantization state',
+    () => `${name}: [${state.shape}]`,
+  );
+  check(
+    state.nested_blocksize === undefined || state.nested_blocksize === nestedBlockSize,
+    'load',
+    'nested blocks must hold 256 scales',
+    () => `${name}: ${state.nested_blocksize}`,
+  );
+  return {
+    attrs: { quantType: state.quant_type, blockSize: state.blocksize, shape: state.shape },
+    offset: state.nested_offset,
+    dtype,
+  };
 }

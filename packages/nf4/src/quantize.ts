@@ -1,4 +1,19 @@
-import { check, codebooks, defineFused, describe, dynamicMap, keep, LowrankError, nestedBlockSize, reshape, Scope, type Device, type QuantAttrs, type QuantType, type Tensor } from '@lowrank/tensor';
+import {
+  check,
+  codebooks,
+  type Device,
+  defineFused,
+  describe,
+  dynamicMap,
+  keep,
+  LowrankError,
+  nestedBlockSize,
+  type QuantAttrs,
+  type QuantType,
+  reshape,
+  Scope,
+  type Tensor,
+} from '@lowrank/tensor';
 import { torchMean } from './mean.ts';
 import type { QuantTensors } from './weight.ts';
 
@@ -15,7 +30,12 @@ const quantizeOp = defineFused({
   name: 'quantize',
   cost: 'expensive',
   decompose: () => {
-    throw new LowrankError('quantize', 'the backend has no kernel for it, and primitives cannot give its exact bytes', '', 'Implement the fused op quantize, or load a checkpoint that is quantized already');
+    throw new LowrankError(
+      'quantize',
+      'the backend has no kernel for it, and primitives cannot give its exact bytes',
+      '',
+      'Implement the fused op quantize, or load a checkpoint that is quantized already',
+    );
   },
   rule: 'none',
 });
@@ -29,7 +49,10 @@ function book(device: Device, values: readonly number[]): Tensor {
  * Quantizes a tensor blockwise over its row-major elements, with the very bytes that bitsandbytes makes on a CPU. The scales' mean is taken
  * on the host, since its bits depend on PyTorch's order of summation; everything else runs on the device.
  */
-export async function quantizeBlockwise(values: Tensor, options: QuantizeOptions = {}): Promise<{ quant: QuantTensors; attrs: QuantAttrs }> {
+export async function quantizeBlockwise(
+  values: Tensor,
+  options: QuantizeOptions = {},
+): Promise<{ quant: QuantTensors; attrs: QuantAttrs }> {
   const { quantType = 'nf4', blockSize = 64, doubleQuant = true } = options;
   check(values.size > 0, 'quantize', 'nothing to quantize', () => describe(values));
   const { device } = values;
@@ -47,8 +70,13 @@ export async function quantizeBlockwise(values: Tensor, options: QuantizeOptions
     const offset = keep(device.tensor([mean]));
     const nestedCodebook = keep(book(device, dynamicMap));
     using flat = reshape(absmax, [-1]);
-    const nested = keep(quantizeOp({ x: flat, codebook: nestedCodebook, offset }, { quantType: 'int8', blockSize: nestedBlockSize }));
+    const nested = keep(
+      quantizeOp({ x: flat, codebook: nestedCodebook, offset }, { quantType: 'int8', blockSize: nestedBlockSize }),
+    );
     absmax.dispose();
-    return { quant: { codes, absmax: nested.codes, codebook, nestedAbsmax: nested.absmax, nestedCodebook, offset }, attrs };
+    return {
+      quant: { codes, absmax: nested.codes, codebook, nestedAbsmax: nested.absmax, nestedCodebook, offset },
+      attrs,
+    };
   });
 }

@@ -1,18 +1,18 @@
 import {
   check,
-  describe,
   dequantize,
-  quantMatmul,
+  describe,
   type FloatDType,
   type LinearWeight,
   type QuantAttrs,
   type QuantType,
   type QuantViews,
+  quantMatmul,
   type Tensor,
   type Tensors,
   type WeightOperand,
 } from '@lowrank/tensor';
-import { quantizeBlockwise, type QuantizeOptions } from './quantize.ts';
+import { type QuantizeOptions, quantizeBlockwise } from './quantize.ts';
 
 export type QuantTensors = Tensors<QuantViews>;
 
@@ -66,8 +66,17 @@ export class BlockwiseWeight implements LinearWeight {
   }
 
   async requantize(values: Tensor): Promise<LinearWeight> {
-    check(values.shape[0] === this.outFeatures && values.shape[1] === this.inFeatures, 'requantize', 'shape differs', () => `${describe(values)} for [${this.attrs.shape}]`);
-    return BlockwiseWeight.quantize(values, { quantType: this.attrs.quantType, blockSize: this.attrs.blockSize, doubleQuant: this.doubleQuant });
+    check(
+      values.shape[0] === this.outFeatures && values.shape[1] === this.inFeatures,
+      'requantize',
+      'shape differs',
+      () => `${describe(values)} for [${this.attrs.shape}]`,
+    );
+    return BlockwiseWeight.quantize(values, {
+      quantType: this.attrs.quantType,
+      blockSize: this.attrs.blockSize,
+      doubleQuant: this.doubleQuant,
+    });
   }
 
   operand(): WeightOperand {
@@ -76,8 +85,13 @@ export class BlockwiseWeight implements LinearWeight {
 
   tensors(): ReadonlyMap<string, Tensor> {
     const { codes, absmax, codebook, nestedAbsmax, nestedCodebook, offset } = this.quant;
-    const out = new Map<string, Tensor>([['', codes], ['absmax', absmax], ['quant_map', codebook]]);
-    if (nestedAbsmax && nestedCodebook && offset) out.set('nested_absmax', nestedAbsmax).set('nested_quant_map', nestedCodebook).set('nested_offset', offset);
+    const out = new Map<string, Tensor>([
+      ['', codes],
+      ['absmax', absmax],
+      ['quant_map', codebook],
+    ]);
+    if (nestedAbsmax && nestedCodebook && offset)
+      out.set('nested_absmax', nestedAbsmax).set('nested_quant_map', nestedCodebook).set('nested_offset', offset);
     return out;
   }
 

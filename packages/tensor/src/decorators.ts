@@ -1,4 +1,15 @@
-import { leaves, LowrankError, mapLeaves, type Backend, type Call, type DeviceBuffer, type FusedKernel, type Kernel, type OpTypes, type View } from '@lowrank/kernels';
+import {
+  type Backend,
+  type Call,
+  type DeviceBuffer,
+  type FusedKernel,
+  type Kernel,
+  LowrankError,
+  leaves,
+  mapLeaves,
+  type OpTypes,
+  type View,
+} from '@lowrank/kernels';
 import { decodeFrom } from './host.ts';
 
 type AnyCall = Call<OpTypes>;
@@ -6,11 +17,18 @@ type Around = (op: string, call: AnyCall, run: () => void) => void;
 
 /** A backend whose every kernel, primitive or fused, runs inside `around`. The other decorators are built on it. */
 export function wrapped(backend: Backend, around: Around): Backend {
-  const wrap = (op: string, run: Kernel<never>): Kernel<never> => (call) => around(op, call as AnyCall, () => run(call));
+  const wrap =
+    (op: string, run: Kernel<never>): Kernel<never> =>
+    (call) =>
+      around(op, call as AnyCall, () => run(call));
   return {
     ...backend,
-    primitives: Object.fromEntries(Object.entries(backend.primitives).map(([op, k]) => [op, wrap(op, k as Kernel<never>)])) as unknown as Backend['primitives'],
-    fused: Object.fromEntries(Object.entries(backend.fused).map(([op, k]) => [op, { ...k, run: wrap(op, (k as FusedKernel<never>).run) }])) as unknown as Backend['fused'],
+    primitives: Object.fromEntries(
+      Object.entries(backend.primitives).map(([op, k]) => [op, wrap(op, k as Kernel<never>)]),
+    ) as unknown as Backend['primitives'],
+    fused: Object.fromEntries(
+      Object.entries(backend.fused).map(([op, k]) => [op, { ...k, run: wrap(op, (k as FusedKernel<never>).run) }]),
+    ) as unknown as Backend['fused'],
   };
 }
 
@@ -22,19 +40,28 @@ export interface TraceEvent {
   readonly milliseconds: number;
 }
 
-const describeAll = (tree: unknown) => Object.fromEntries(leaves<View>(tree).map(({ path, value }) => [path, `[${value.shape}] ${value.dtype}`]));
+const describeAll = (tree: unknown) =>
+  Object.fromEntries(leaves<View>(tree).map(({ path, value }) => [path, `[${value.shape}] ${value.dtype}`]));
 
 /** Reports every kernel call. */
 export function tracing(backend: Backend, report: (event: TraceEvent) => void): Backend {
   return wrapped(backend, (op, call, run) => {
     const start = performance.now();
     run();
-    report({ op, inputs: describeAll(call.inputs), outputs: describeAll(call.outputs), milliseconds: performance.now() - start });
+    report({
+      op,
+      inputs: describeAll(call.inputs),
+      outputs: describeAll(call.outputs),
+      milliseconds: performance.now() - start,
+    });
   });
 }
 
 /** Counts kernel calls and the milliseconds until they returned, by op. */
-export function counting(backend: Backend): { backend: Backend; counts: Map<string, { calls: number; milliseconds: number }> } {
+export function counting(backend: Backend): {
+  backend: Backend;
+  counts: Map<string, { calls: number; milliseconds: number }>;
+} {
   const counts = new Map<string, { calls: number; milliseconds: number }>();
   return {
     counts,
@@ -60,12 +87,29 @@ export interface Difference {
  * Runs every kernel on an oracle as well and compares outputs. Comparisons finish with `settle()`, which throws at the first output whose
  * relative difference exceeds `tolerance`, naming the op. For finding wrong kernels, not for speed.
  */
-export function validating(backend: Backend, oracle: Backend, tolerance = 1e-3): { backend: Backend; settle(): Promise<Difference[]> } {
+export function validating(
+  backend: Backend,
+  oracle: Backend,
+  tolerance = 1e-3,
+): { backend: Backend; settle(): Promise<Difference[]> } {
   const pending: Promise<Difference[]>[] = [];
-  const span = (v: View) => v.shape.reduce((p, d, i) => p + (d - 1) * v.strides[i]!, 1) * { f32: 4, f16: 2, bf16: 2, i32: 4, u32: 4, u8: 1 }[v.dtype];
+  const span = (v: View) =>
+    v.shape.reduce((p, d, i) => p + (d - 1) * v.strides[i]!, 1) *
+    { f32: 4, f16: 2, bf16: 2, i32: 4, u32: 4, u8: 1 }[v.dtype];
   const empty = (v: View) => v.shape.includes(0);
-  const fetch = (tree: unknown) => leaves<View>(tree).map(({ value }) => (empty(value) ? Promise.resolve(new Uint8Array(0)) : backend.memory.read(value.buffer, value.byteOffset, span(value))));
-  const compare = async (op: string, call: AnyCall, before: Promise<Uint8Array>[], outBefore: Promise<Uint8Array>[], after: Promise<Uint8Array>[]): Promise<Difference[]> => {
+  const fetch = (tree: unknown) =>
+    leaves<View>(tree).map(({ value }) =>
+      empty(value)
+        ? Promise.resolve(new Uint8Array(0))
+        : backend.memory.read(value.buffer, value.byteOffset, span(value)),
+    );
+  const compare = async (
+    op: string,
+    call: AnyCall,
+    before: Promise<Uint8Array>[],
+    outBefore: Promise<Uint8Array>[],
+    after: Promise<Uint8Array>[],
+  ): Promise<Difference[]> => {
     const held: DeviceBuffer[] = [];
     const place = (bytes: Uint8Array, v: View): View => {
       const buffer = oracle.memory.allocate(Math.max(bytes.byteLength, 4));
@@ -79,7 +123,9 @@ export function validating(backend: Backend, oracle: Backend, tolerance = 1e-3):
     const inputs = mapLeaves<View, View>(call.inputs, (v) => place(ins[i++]!, v));
     i = 0;
     const outputs = mapLeaves<View, View>(call.outputs, (v) => place(outs[i++]!, v));
-    const kernel = (oracle.primitives as unknown as Record<string, Kernel<never>>)[op] ?? (oracle.fused as unknown as Record<string, FusedKernel<never>>)[op]?.run;
+    const kernel =
+      (oracle.primitives as unknown as Record<string, Kernel<never>>)[op] ??
+      (oracle.fused as unknown as Record<string, FusedKernel<never>>)[op]?.run;
     if (!kernel) return [];
     kernel({ inputs, outputs, attrs: call.attrs } as never);
     const wants = leaves<View>(outputs);
@@ -113,7 +159,12 @@ export function validating(backend: Backend, oracle: Backend, tolerance = 1e-3):
     async settle() {
       const all = (await Promise.all(pending.splice(0))).flat();
       const bad = all.find((d) => !(d.relative <= tolerance));
-      if (bad) throw new LowrankError('validate', 'a kernel differs from the oracle', `${bad.op}.${bad.output}: relative difference ${bad.relative}`);
+      if (bad)
+        throw new LowrankError(
+          'validate',
+          'a kernel differs from the oracle',
+          `${bad.op}.${bad.output}: relative difference ${bad.relative}`,
+        );
       return all;
     },
   };

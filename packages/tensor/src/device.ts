@@ -1,6 +1,17 @@
-import { LowrankError, specOf, type Backend, type Call, type DType, type FusedName, type Kernel, type OpTypes, type PrimitiveName, type PrimitiveOps } from '@lowrank/kernels';
-import { encode, shapeOfData, type HostData } from './host.ts';
-import { Pool, type MemoryClass, type MemoryStatistics } from './memory/pool.ts';
+import {
+  type Backend,
+  type Call,
+  type DType,
+  type FusedName,
+  type Kernel,
+  LowrankError,
+  type OpTypes,
+  type PrimitiveName,
+  type PrimitiveOps,
+  specOf,
+} from '@lowrank/kernels';
+import { encode, type HostData, shapeOfData } from './host.ts';
+import { type MemoryClass, type MemoryStatistics, Pool } from './memory/pool.ts';
 import { Storage } from './memory/storage.ts';
 import { beginRecording, type RecordedCalls, type Recording } from './record.ts';
 import { Tensor } from './tensor.ts';
@@ -48,7 +59,15 @@ export class Device implements AsyncDisposable {
 
   /** A tensor from numbers: nested arrays give their shape, flat ones take `shape`. dtype f32 unless said or the array is typed. */
   tensor(data: HostData, options: { shape?: readonly number[]; dtype?: DType } = {}): Tensor {
-    const dtype = options.dtype ?? (data instanceof Int32Array ? 'i32' : data instanceof Uint32Array ? 'u32' : data instanceof Uint8Array ? 'u8' : 'f32');
+    const dtype =
+      options.dtype ??
+      (data instanceof Int32Array
+        ? 'i32'
+        : data instanceof Uint32Array
+          ? 'u32'
+          : data instanceof Uint8Array
+            ? 'u8'
+            : 'f32');
     return this.fromBytes(encode(data, dtype), dtype, options.shape ?? shapeOfData(data));
   }
 
@@ -58,18 +77,37 @@ export class Device implements AsyncDisposable {
     if (t.byteLength !== bytes.byteLength) {
       const expected = t.byteLength;
       t.dispose();
-      throw new LowrankError('tensor', 'data do not fill the shape', `${bytes.byteLength} bytes for [${shape}] ${dtype} (${expected} bytes)`);
+      throw new LowrankError(
+        'tensor',
+        'data do not fill the shape',
+        `${bytes.byteLength} bytes for [${shape}] ${dtype} (${expected} bytes)`,
+      );
     }
-    this.write(t, bytes);
+    try {
+      this.write(t, bytes);
+    } catch (error) {
+      t.dispose();
+      throw error;
+    }
     return t;
   }
 
   /** Replaces the contents of a contiguous tensor. Ordered with kernels; not allowed while recording. */
   write(t: Tensor, data: Uint8Array | HostData): void {
-    if (this.#recording) throw new LowrankError('record', 'host data cannot be written inside a recorded step', String(t), 'Make the tensor before, and write to it between replays');
+    if (this.#recording)
+      throw new LowrankError(
+        'record',
+        'host data cannot be written inside a recorded step',
+        String(t),
+        'Make the tensor before, and write to it between replays',
+      );
     if (!t.isContiguous) throw new LowrankError('write', 'needs a contiguous tensor', String(t));
-    const bytes = data instanceof Uint8Array && (t.dtype === 'u8' || data.byteLength === t.byteLength) ? data : encode(data as HostData, t.dtype);
-    if (bytes.byteLength !== t.byteLength) throw new LowrankError('write', 'sizes differ', `${bytes.byteLength} bytes into ${t}`);
+    const bytes =
+      data instanceof Uint8Array && (t.dtype === 'u8' || data.byteLength === t.byteLength)
+        ? data
+        : encode(data as HostData, t.dtype);
+    if (bytes.byteLength !== t.byteLength)
+      throw new LowrankError('write', 'sizes differ', `${bytes.byteLength} bytes into ${t}`);
     if (bytes.byteLength) this.backend.memory.write(t.view.buffer, t.view.byteOffset, bytes);
   }
 
@@ -94,7 +132,11 @@ export class Device implements AsyncDisposable {
   arange(length: number, options: { start?: number; step?: number; dtype?: DType } = {}): Tensor {
     const dtype = options.dtype ?? 'i32';
     const y = this.empty([length], dtype);
-    this.runPrimitive('iota', { inputs: {}, outputs: { y: y.view }, attrs: { shape: [length], dtype, axis: 0, start: options.start ?? 0, step: options.step ?? 1 } });
+    this.runPrimitive('iota', {
+      inputs: {},
+      outputs: { y: y.view },
+      attrs: { shape: [length], dtype, axis: 0, start: options.start ?? 0, step: options.step ?? 1 },
+    });
     return y;
   }
 
@@ -104,11 +146,18 @@ export class Device implements AsyncDisposable {
   }
 
   /** Normal (default) or uniform numbers, by Philox. */
-  random(shape: readonly number[], options: { seed: number | Tensor; site?: number; distribution?: 'normal' | 'uniform'; dtype?: DType }): Tensor {
+  random(
+    shape: readonly number[],
+    options: { seed: number | Tensor; site?: number; distribution?: 'normal' | 'uniform'; dtype?: DType },
+  ): Tensor {
     const y = this.empty(shape, options.dtype ?? 'f32');
     const own = typeof options.seed === 'number' ? this.seed(options.seed) : undefined;
     const seed = own ?? (options.seed as Tensor);
-    this.runPrimitive('random', { inputs: { seed: seed.view }, outputs: { y: y.view }, attrs: { shape, dtype: y.dtype, distribution: options.distribution ?? 'normal', site: options.site ?? 0 } });
+    this.runPrimitive('random', {
+      inputs: { seed: seed.view },
+      outputs: { y: y.view },
+      attrs: { shape, dtype: y.dtype, distribution: options.distribution ?? 'normal', site: options.site ?? 0 },
+    });
     own?.dispose();
     return y;
   }

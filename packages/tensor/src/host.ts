@@ -1,7 +1,17 @@
-import { bf16ToF32, bytesOf, f16ToF32, f32ToBf16, f32ToF16, sizeOf, type DType } from '@lowrank/kernels';
+import { bf16ToF32, bytesOf, type DType, f16ToF32, f32ToBf16, f32ToF16, sizeOf } from '@lowrank/kernels';
 
 /** Numbers as a host array, nested or flat, or typed. */
-export type HostData = number | readonly HostData[] | Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array | Int8Array | Uint16Array | Int16Array;
+export type HostData =
+  | number
+  | readonly HostData[]
+  | Float32Array
+  | Float64Array
+  | Int32Array
+  | Uint32Array
+  | Uint8Array
+  | Int8Array
+  | Uint16Array
+  | Int16Array;
 
 function flatten(data: HostData, out: number[]): void {
   if (typeof data === 'number') out.push(data);
@@ -11,7 +21,8 @@ function flatten(data: HostData, out: number[]): void {
 /** The shape that nested arrays have. */
 export function shapeOfData(data: HostData): number[] {
   const shape: number[] = [];
-  for (let x: HostData | undefined = data; typeof x === 'object'; x = (x as readonly HostData[])[0]) shape.push((x as ArrayLike<unknown>).length);
+  for (let x: HostData | undefined = data; typeof x === 'object'; x = (x as readonly HostData[])[0])
+    shape.push((x as ArrayLike<unknown>).length);
   return shape;
 }
 
@@ -24,7 +35,18 @@ export function encode(data: HostData, dtype: DType): Uint8Array {
     flatten(data, list);
     flat = list;
   }
-  const typed = dtype === 'f32' ? Float32Array.from(flat) : dtype === 'i32' ? Int32Array.from(flat) : dtype === 'u32' ? Uint32Array.from(flat) : dtype === 'u8' ? Uint8Array.from(flat) : dtype === 'f16' ? f32ToF16(Float32Array.from(flat)) : f32ToBf16(Float32Array.from(flat));
+  const typed =
+    dtype === 'f32'
+      ? Float32Array.from(flat)
+      : dtype === 'i32'
+        ? Int32Array.from(flat)
+        : dtype === 'u32'
+          ? Uint32Array.from(flat)
+          : dtype === 'u8'
+            ? Uint8Array.from(flat)
+            : dtype === 'f16'
+              ? f32ToF16(Float32Array.from(flat))
+              : f32ToBf16(Float32Array.from(flat));
   return new Uint8Array(typed.buffer, typed.byteOffset, typed.byteLength);
 }
 

@@ -1,4 +1,11 @@
-import { fusedContracts, primitiveContracts, type Backend, type FusedKernel, type FusedName, type PrimitiveName } from '@lowrank/kernels';
+import {
+  type Backend,
+  type FusedKernel,
+  type FusedName,
+  fusedContracts,
+  type PrimitiveName,
+  primitiveContracts,
+} from '@lowrank/kernels';
 
 /** What a null backend imitates: the parts of a backend that decide which kernels run and how much memory they take. */
 export type Likeness = Pick<Backend, 'name' | 'caps'> & {
@@ -41,8 +48,12 @@ export function nullBackend(like?: Likeness): Backend {
       copy: skip,
       reservedBytes: () => reserved,
     },
-    primitives: Object.fromEntries((Object.keys(primitiveContracts) as PrimitiveName[]).map((n) => [n, skip])) as unknown as Backend['primitives'],
-    fused: Object.fromEntries(names.map((n) => [n, like ? { ...like.fused[n], run: skip } : accept])) as Backend['fused'],
+    primitives: Object.fromEntries(
+      (Object.keys(primitiveContracts) as PrimitiveName[]).map((n) => [n, skip]),
+    ) as unknown as Backend['primitives'],
+    fused: Object.fromEntries(
+      names.map((n) => [n, like ? { ...like.fused[n], run: skip } : accept]),
+    ) as Backend['fused'],
     synchronize: async () => {},
     close: async () => {},
   };

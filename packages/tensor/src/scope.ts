@@ -63,7 +63,8 @@ export class Scope implements Disposable {
     else {
       let s: Scope | undefined = Scope.current;
       while (s && s.#parent !== this) s = s.#parent;
-      if (!s) throw new LowrankError('scope', 'closed out of order', '', 'Close scopes in the reverse order of opening');
+      if (!s)
+        throw new LowrankError('scope', 'closed out of order', '', 'Close scopes in the reverse order of opening');
     }
     for (const t of this.#tensors) t.dispose();
     this.#tensors.clear();
@@ -74,7 +75,8 @@ export class Scope implements Disposable {
 export function scope<T>(fn: () => T): T {
   using s = new Scope();
   const result = fn();
-  if (result instanceof Promise) throw new LowrankError('scope', 'fn returned a promise', '', 'Use `using s = new Scope()` in async code');
+  if (result instanceof Promise)
+    throw new LowrankError('scope', 'fn returned a promise', '', 'Use `using s = new Scope()` in async code');
   return s.keep(result);
 }
 

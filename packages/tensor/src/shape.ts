@@ -19,12 +19,21 @@ export function resolveShape(size: number, shape: readonly number[]): number[] {
   const holes = shape.filter((d) => d === -1).length;
   check(holes <= 1, 'reshape', 'at most one -1', () => `[${shape}]`);
   const out = holes && known > 0 ? shape.map((d) => (d === -1 ? size / known : d)) : [...shape];
-  check(out.every((d) => Number.isInteger(d) && d >= 0) && sizeOf(out) === size, 'reshape', 'sizes differ', () => `${size} elements into [${shape}]`);
+  check(
+    out.every((d) => Number.isInteger(d) && d >= 0) && sizeOf(out) === size,
+    'reshape',
+    'sizes differ',
+    () => `${size} elements into [${shape}]`,
+  );
   return out;
 }
 
 /** Strides of the same memory under another shape, or undefined when it takes a copy. */
-export function reshapeStrides(shape: readonly number[], strides: readonly number[], to: readonly number[]): number[] | undefined {
+export function reshapeStrides(
+  shape: readonly number[],
+  strides: readonly number[],
+  to: readonly number[],
+): number[] | undefined {
   if (sizeOf(shape) === 0) return contiguousStrides(to);
   // merge axes that lie in one run, then cut them to the new shape
   const runs: { size: number; stride: number }[] = [];

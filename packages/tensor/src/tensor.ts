@@ -1,10 +1,23 @@
-import { bytesOf, check, describe, isContiguous, LowrankError, sizeOf, type DType, type FloatDType, type ReduceOp, type UnaryOp, type BinaryOp, type View } from '@lowrank/kernels';
-import type { Device } from './device.ts';
-import type { Storage } from './memory/storage.ts';
-import type { Node } from './autograd/node.ts';
+import {
+  type BinaryOp,
+  bytesOf,
+  check,
+  type DType,
+  describe,
+  type FloatDType,
+  isContiguous,
+  LowrankError,
+  type ReduceOp,
+  sizeOf,
+  type UnaryOp,
+  type View,
+} from '@lowrank/kernels';
 import { noGrad } from './autograd/mode.ts';
-import { Scope } from './scope.ts';
+import type { Node } from './autograd/node.ts';
+import type { Device } from './device.ts';
 import { decodeFrom } from './host.ts';
+import type { Storage } from './memory/storage.ts';
+import { Scope } from './scope.ts';
 
 let nextTensorId = 0;
 
@@ -107,7 +120,13 @@ export class Tensor implements Disposable {
   get view(): View {
     if (this.#disposed) throw new LowrankError('tensor', 'used after dispose', describe(this));
     const { buffer, byteOffset } = this.storage.block;
-    return { buffer, byteOffset: byteOffset + this.byteOffset, dtype: this.dtype, shape: this.shape, strides: this.strides };
+    return {
+      buffer,
+      byteOffset: byteOffset + this.byteOffset,
+      dtype: this.dtype,
+      shape: this.shape,
+      strides: this.strides,
+    };
   }
 
   /** Another handle on the same elements, outside the graph. */
@@ -123,9 +142,26 @@ export class Tensor implements Disposable {
 
   /** Marks a leaf as trainable. */
   requireGrad(on = true): this {
-    check(!on || !this.node, 'requireGrad', 'only leaves can be trained', () => `${describe(this)} was made by ${this.node!.name}`, 'Use detach() first');
+    check(
+      !on || !this.node,
+      'requireGrad',
+      'only leaves can be trained',
+      () => `${describe(this)} was made by ${this.node!.name}`,
+      'Use detach() first',
+    );
     this.requiresGrad = on;
     return this;
+  }
+
+  /**
+   * Internal: from now on this leaf lives where `to` does, whose elements it takes; for parameters that are gathered in one buffer.
+   * Aliases and views made before stay with the old memory.
+   */
+  moveTo(to: Tensor): void {
+    check(!this.node && !this.#disposed && to.dtype === this.dtype && sameShape(to.shape, this.shape), 'moveTo', 'needs a leaf, and a place of its shape and dtype', () => `${describe(this)} to ${describe(to)}`);
+    const before = this.storage;
+    Object.assign(this as { storage: Storage; strides: readonly number[]; byteOffset: number }, { storage: to.storage.retain(), strides: to.strides, byteOffset: to.byteOffset });
+    before.release();
   }
 
   dispose(): void {

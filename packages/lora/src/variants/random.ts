@@ -6,5 +6,10 @@ export const random: Initializer = (device, shape, seed, site) => {
   const bound = 1 / Math.sqrt(shape.r);
   const { a, b } = kaiming(device, shape, seed, site);
   b.dispose();
-  return { a, b: device.random([shape.outFeatures, shape.r], { seed, site: site + 1, distribution: 'uniform' }).affine(2 * bound, -bound) };
+  return {
+    a,
+    b: device
+      .random([shape.outFeatures, shape.r], { seed, site: site + 1, distribution: 'uniform' })
+      .affine(2 * bound, -bound),
+  };
 };

@@ -3,13 +3,15 @@ import { binaryInto, castTo, copyInto, ones } from '../ops/raw.ts';
 import { keep, Scope } from '../scope.ts';
 import type { Tensor } from '../tensor.ts';
 import { withGrad } from './mode.ts';
-import { edgeOf, type Edge, type Node } from './node.ts';
+import { type Edge, edgeOf, type Node } from './node.ts';
 
 /** Nodes from which a gradient can reach a leaf, newest first: ids grow, so this order is topological. */
 function order(root: Node): Node[] {
   const seen = new Set<Node>([root]);
   const stack = [root];
-  while (stack.length) for (const e of stack.pop()!.edges) if (e && 'node' in e && !seen.has(e.node)) seen.add(e.node) && stack.push(e.node);
+  while (stack.length)
+    for (const e of stack.pop()!.edges)
+      if (e && 'node' in e && !seen.has(e.node)) seen.add(e.node) && stack.push(e.node);
   return [...seen].sort((a, b) => b.id - a.id);
 }
 
@@ -42,9 +44,21 @@ function accumulate(a: Tensor, b: Tensor): Tensor {
 
 function run(root: Tensor, seed: Tensor | undefined, toLeaf: (leaf: Tensor, grad: Tensor) => void): void {
   const edge: Edge = edgeOf(root);
-  if (!edge) throw new LowrankError('backward', 'no gradient can flow', describe(root), 'No input of this computation has requiresGrad, or it was detached');
-  if (seed && !sameShape(seed.shape, root.shape)) throw new LowrankError('backward', 'the seed gradient must have the shape of the tensor', `${describe(seed)} for ${describe(root)}`);
-  if (!seed && root.shape.reduce((p, d) => p * d, 1) !== 1) throw new LowrankError('backward', 'needs a scalar, or a seed gradient', describe(root));
+  if (!edge)
+    throw new LowrankError(
+      'backward',
+      'no gradient can flow',
+      describe(root),
+      'No input of this computation has requiresGrad, or it was detached',
+    );
+  if (seed && !sameShape(seed.shape, root.shape))
+    throw new LowrankError(
+      'backward',
+      'the seed gradient must have the shape of the tensor',
+      `${describe(seed)} for ${describe(root)}`,
+    );
+  if (!seed && root.shape.reduce((p, d) => p * d, 1) !== 1)
+    throw new LowrankError('backward', 'needs a scalar, or a seed gradient', describe(root));
   withGrad(false, () => {
     using outer = new Scope();
     const first = seed ? seed.alias() : ones(root.device, root.shape, root.dtype);
@@ -70,7 +84,13 @@ function run(root: Tensor, seed: Tensor | undefined, toLeaf: (leaf: Tensor, grad
       pending.delete(node);
       if (!grads) continue;
       using inner = new Scope();
-      const results = node.backward(grads);
+      let results: readonly (Tensor | undefined)[];
+      try {
+        results = node.backward(grads);
+      } catch (error) {
+        for (const g of [grads, ...pending.values()].flat()) g?.dispose();
+        throw error;
+      }
       // results may be the incoming gradients themselves: keep handles of their own
       const kept = results.map((g) => (g ? inner.detach(g.alias()) : undefined));
       for (const g of new Set(results)) if (g && !grads.includes(g)) g.dispose();

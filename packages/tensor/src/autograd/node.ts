@@ -1,6 +1,6 @@
 import { LowrankError, type TensorSpec } from '@lowrank/kernels';
 import type { Tensor } from '../tensor.ts';
-import { currentRegion, openSlot, releaseSlot, slotOf, type Slot } from './recipe.ts';
+import { currentRegion, openSlot, releaseSlot, type Slot, slotOf } from './recipe.ts';
 
 /** Where a gradient goes: an output of the node that made the input, or a leaf. */
 export type Edge = { readonly node: Node; readonly index: number } | { readonly leaf: Tensor } | undefined;
@@ -31,7 +31,13 @@ export class Node {
   #saved: Slot[] | undefined;
   #refs = 0;
 
-  constructor(name: string, inputs: readonly Tensor[], outputs: readonly TensorSpec[], saved: readonly Tensor[], vjp: Vjp) {
+  constructor(
+    name: string,
+    inputs: readonly Tensor[],
+    outputs: readonly TensorSpec[],
+    saved: readonly Tensor[],
+    vjp: Vjp,
+  ) {
     this.name = name;
     this.edges = inputs.map(edgeOf);
     this.outputs = outputs;
@@ -58,7 +64,13 @@ export class Node {
 
   /** Runs the rule once; what was saved is let go. */
   backward(grads: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[] {
-    if (!this.#saved) throw new LowrankError('backward', 'the graph was used already', this.name, 'Run the forward pass again before a second backward pass');
+    if (!this.#saved)
+      throw new LowrankError(
+        'backward',
+        'the graph was used already',
+        this.name,
+        'Run the forward pass again before a second backward pass',
+      );
     const saved = this.#saved.map(openSlot);
     try {
       return this.#vjp(grads, saved);

@@ -1,6 +1,6 @@
 import type { TensorSpec } from '@lowrank/kernels';
-import { Scope } from '../scope.ts';
 import type { Storage } from '../memory/storage.ts';
+import { Scope } from '../scope.ts';
 import { Tensor } from '../tensor.ts';
 import { withGrad } from './mode.ts';
 
@@ -9,7 +9,11 @@ import { withGrad } from './mode.ts';
  * `none` everything; `selective` what is expensive to make again (products, attention), not norms, activations, rotations, sums;
  * `block` only what enters the region; or a function of the op's name and its cost.
  */
-export type RecomputePolicy = 'none' | 'selective' | 'block' | ((op: string, cost: 'cheap' | 'expensive') => 'keep' | 'recompute');
+export type RecomputePolicy =
+  | 'none'
+  | 'selective'
+  | 'block'
+  | ((op: string, cost: 'cheap' | 'expensive') => 'keep' | 'recompute');
 
 interface Region {
   readonly keeps: (op: string, cost: 'cheap' | 'expensive') => boolean;
@@ -29,7 +33,14 @@ export function currentRegion(): Region | undefined {
 export function checkpoint<T>(policy: RecomputePolicy, fn: () => T): T {
   if (policy === 'none') return fn();
   const before = region;
-  const mine: Region = { keeps: policy === 'block' ? () => false : policy === 'selective' ? (_, cost) => cost === 'expensive' : (op, cost) => policy(op, cost) === 'keep' };
+  const mine: Region = {
+    keeps:
+      policy === 'block'
+        ? () => false
+        : policy === 'selective'
+          ? (_, cost) => cost === 'expensive'
+          : (op, cost) => policy(op, cost) === 'keep',
+  };
   region = mine;
   let result: T;
   try {
@@ -81,14 +92,21 @@ export class Recipe {
   #made = false;
   #refs: number;
 
-  /** `outputs` are the storages of the first run; `run` repeats the call on the same inputs. */
-  constructor(within: Region, inputs: readonly Tensor[], outputs: readonly Storage[], run: (inputs: Tensor[]) => Storage[]) {
+  /** `outputs` are the storages of the first run (undefined where they are kept anyway); `run` repeats the call on the same inputs. */
+  constructor(
+    within: Region,
+    inputs: readonly Tensor[],
+    outputs: readonly (Storage | undefined)[],
+    run: (inputs: Tensor[]) => Storage[],
+  ) {
     this.region = within;
     this.#run = run;
     this.#slots = inputs.map((t) => slotOf(t, within));
     this.#outputs = [...outputs];
-    this.#refs = outputs.length;
+    this.#refs = 0;
     outputs.forEach((storage, index) => {
+      if (!storage) return;
+      this.#refs++;
       storage.recipe = { recipe: this, index };
     });
   }

@@ -32,7 +32,13 @@ function ungroup(x: Tensor, hkv: number): Tensor {
 }
 
 /** Masked, scaled scores f32 [B, Hq, Tq, Tk]; −∞ where a query does not see a key. */
-function scores(q: Tensor, k: Tensor, attrs: { scale: number; causal: boolean }, starts?: Tensor, ends?: Tensor): Tensor {
+function scores(
+  q: Tensor,
+  k: Tensor,
+  attrs: { scale: number; causal: boolean },
+  starts?: Tensor,
+  ends?: Tensor,
+): Tensor {
   const s = matmul(heads(q), repeat(heads(k), q.shape[2]!).transpose(), { alpha: attrs.scale });
   const seen = mask(q, k, attrs.causal, starts, ends);
   return seen ? select(seen, s, q.device.full([1, 1, 1, 1], -Infinity)) : s;
@@ -80,7 +86,16 @@ const attentionOp = defineFused({
     vjp: ({ grad, saved, has, attrs }) => {
       const read = (name: string) => (has(name) ? { [name]: saved(name) } : {});
       const { dq, dk, dv } = attentionBackward(
-        { dy: grad('y')!, q: saved('q'), k: saved('k'), v: saved('v'), y: saved('y'), lse: saved('lse'), ...read('starts'), ...read('ends') },
+        {
+          dy: grad('y')!,
+          q: saved('q'),
+          k: saved('k'),
+          v: saved('v'),
+          y: saved('y'),
+          lse: saved('lse'),
+          ...read('starts'),
+          ...read('ends'),
+        },
         attrs,
       );
       return { q: dq, k: dk, v: dv };
@@ -102,7 +117,10 @@ export interface AttentionOptions {
 /** softmax(scale · q·kᵀ)·v. q [B, Tq, Hq, D], k and v [B, Tk, Hkv, D], Hq a multiple of Hkv; y like q. The score matrix is never stored. */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   const { starts, ends, causal = true, scale = 1 / Math.sqrt(q.shape[3]!) } = options;
-  const { y, lse } = attentionOp({ q, k, v, ...(starts ? { starts } : {}), ...(ends ? { ends } : {}) }, { scale, causal });
+  const { y, lse } = attentionOp(
+    { q, k, v, ...(starts ? { starts } : {}), ...(ends ? { ends } : {}) },
+    { scale, causal },
+  );
   lse.dispose();
   return y;
 }

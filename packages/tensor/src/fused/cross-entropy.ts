@@ -58,9 +58,19 @@ export interface LinearCrossEntropyOptions {
  * gradients of the hidden states and of every leaf under `head` are made in the forward pass (only those that are wanted).
  * hidden [N, K], labels i32 [N]; `head` maps rows [n, K] to logits [n, V].
  */
-export function linearCrossEntropy(hidden: Tensor, head: (rows: Tensor) => Tensor, labels: Tensor, options: LinearCrossEntropyOptions = {}): Tensor {
+export function linearCrossEntropy(
+  hidden: Tensor,
+  head: (rows: Tensor) => Tensor,
+  labels: Tensor,
+  options: LinearCrossEntropyOptions = {},
+): Tensor {
   const { scale, chunkRows = 256 } = options;
-  check(hidden.rank === 2 && labels.rank === 1 && labels.shape[0] === hidden.shape[0], 'linearCrossEntropy', 'hidden must be [N, K], labels [N]', () => `${describe(hidden)}, ${describe(labels)}`);
+  check(
+    hidden.rank === 2 && labels.rank === 1 && labels.shape[0] === hidden.shape[0],
+    'linearCrossEntropy',
+    'hidden must be [N, K], labels [N]',
+    () => `${describe(hidden)}, ${describe(labels)}`,
+  );
   const { device } = hidden;
   const n = hidden.shape[0]!;
   const train = gradEnabled();
@@ -97,11 +107,22 @@ export function linearCrossEntropy(hidden: Tensor, head: (rows: Tensor) => Tenso
   const inputs = [...(dHidden ? [hidden] : []), ...leafGrads.keys()];
   if (inputs.length) {
     const made = [...(dHidden ? [dHidden] : []), ...leafGrads.values()];
-    const node = new Node('linearCrossEntropy', inputs, [result], made, ([g], saved) => saved.map((d) => d.mul(cast(reshape(g!, d.shape.map(() => 1)), d.dtype as FloatDType))));
+    const node = new Node('linearCrossEntropy', inputs, [result], made, ([g], saved) =>
+      saved.map((d) =>
+        d.mul(
+          cast(
+            reshape(
+              g!,
+              d.shape.map(() => 1),
+            ),
+            d.dtype as FloatDType,
+          ),
+        ),
+      ),
+    );
     connect(node, [result]);
   }
   dHidden?.dispose();
   for (const g of leafGrads.values()) g.dispose();
   return result;
 }
-

@@ -29,7 +29,10 @@ const rmsNormOp = defineFused({
   rule: {
     saves: () => ['x', 'weight', 'rstd'],
     vjp: ({ grad, saved, needs, spec }) => {
-      const { dx, dweight } = rmsNormBackward({ dy: grad('y')!, x: saved('x'), weight: saved('weight'), rstd: saved('rstd') }, { needWeight: needs('weight') });
+      const { dx, dweight } = rmsNormBackward(
+        { dy: grad('y')!, x: saved('x'), weight: saved('weight'), rstd: saved('rstd') },
+        { needWeight: needs('weight') },
+      );
       return { x: dx, weight: dweight && cast(dweight, spec('weight').dtype) };
     },
   },

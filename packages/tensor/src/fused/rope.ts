@@ -18,7 +18,12 @@ const ropeOp: FusedFunction<'rope'> = defineFused({
   },
   rule: {
     saves: () => ['cos', 'sin', 'positions'],
-    vjp: ({ grad, saved, attrs }) => ({ x: ropeOp({ x: grad('y')!, cos: saved('cos'), sin: saved('sin'), positions: saved('positions') }, { inverse: !attrs.inverse }).y }),
+    vjp: ({ grad, saved, attrs }) => ({
+      x: ropeOp(
+        { x: grad('y')!, cos: saved('cos'), sin: saved('sin'), positions: saved('positions') },
+        { inverse: !attrs.inverse },
+      ).y,
+    }),
   },
 });
 

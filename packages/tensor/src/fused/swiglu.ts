@@ -24,7 +24,9 @@ const swigluOp = defineFused({
   cost: 'cheap',
   decompose: ({ x }) => {
     const f = x.shape[x.rank - 1]! / 2;
-    const y = cast(slice(x, -1, 0, f), 'f32').silu().mul(cast(slice(x, -1, f), 'f32'));
+    const y = cast(slice(x, -1, 0, f), 'f32')
+      .silu()
+      .mul(cast(slice(x, -1, f), 'f32'));
     return { y: cast(y, x.dtype) };
   },
   rule: {

@@ -144,5 +144,7 @@ export class WholeAllocator implements Allocator {
 }
 
 export function createAllocator(memory: Memory): Allocator {
-  return memory.pooling.kind === 'slab' ? new SlabAllocator(memory, memory.pooling.slabBytes) : new WholeAllocator(memory);
+  return memory.pooling.kind === 'slab'
+    ? new SlabAllocator(memory, memory.pooling.slabBytes)
+    : new WholeAllocator(memory);
 }

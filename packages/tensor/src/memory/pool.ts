@@ -1,9 +1,17 @@
 import { LowrankError, type Memory } from '@lowrank/kernels';
-import { createAllocator, type Allocator, type Block } from './allocator.ts';
+import { type Allocator, type Block, createAllocator } from './allocator.ts';
 
 /** What memory is for. Reported by class, so that "what must be lowered" has an answer. */
 export type MemoryClass = 'weights' | 'adapters' | 'gradients' | 'optimizer' | 'activations' | 'workspace' | 'data';
-export const memoryClasses: readonly MemoryClass[] = ['weights', 'adapters', 'gradients', 'optimizer', 'activations', 'workspace', 'data'];
+export const memoryClasses: readonly MemoryClass[] = [
+  'weights',
+  'adapters',
+  'gradients',
+  'optimizer',
+  'activations',
+  'workspace',
+  'data',
+];
 
 export type BytesByClass = Record<MemoryClass, number>;
 
@@ -20,7 +28,15 @@ export interface MemoryStatistics {
   readonly allocations: number;
 }
 
-const none = (): BytesByClass => ({ weights: 0, adapters: 0, gradients: 0, optimizer: 0, activations: 0, workspace: 0, data: 0 });
+const none = (): BytesByClass => ({
+  weights: 0,
+  adapters: 0,
+  gradients: 0,
+  optimizer: 0,
+  activations: 0,
+  workspace: 0,
+  data: 0,
+});
 
 /** While a step is recorded, its blocks come from a private allocator, and nothing that the record may touch goes back to the pool. */
 export interface Arena {
@@ -57,7 +73,13 @@ export class Pool {
       try {
         block = allocator.allocate(byteLength);
       } catch {
-        throw new LowrankError('allocate', 'out of device memory', `asked ${format(byteLength)} for ${cls}; held: ${this.#describe()}`, 'Lower the batch size or the sequence length, use --recompute block, or quantize the base', { cause: error });
+        throw new LowrankError(
+          'allocate',
+          'out of device memory',
+          `asked ${format(byteLength)} for ${cls}; held: ${this.#describe()}`,
+          'Lower the batch size or the sequence length, use --recompute block, or quantize the base',
+          { cause: error },
+        );
       }
     }
     this.#allocations++;

@@ -5,7 +5,9 @@ import { transpose } from '../ops/views.ts';
 import type { Tensor } from '../tensor.ts';
 
 /** What kernels of linear layers get: a dense weight, or codes with their scales. */
-export type WeightOperand = { readonly weight: Tensor } | { readonly quant: Tensors<QuantViews>; readonly attrs: QuantAttrs };
+export type WeightOperand =
+  | { readonly weight: Tensor }
+  | { readonly quant: Tensors<QuantViews>; readonly attrs: QuantAttrs };
 
 /**
  * The weight of a linear layer, [outFeatures, inFeatures], in whatever format it is stored. Layers, adapters and merging see only this,
@@ -63,7 +65,12 @@ export class DenseWeight implements LinearWeight {
   }
 
   async requantize(values: Tensor): Promise<LinearWeight> {
-    check(values.shape[0] === this.outFeatures && values.shape[1] === this.inFeatures, 'requantize', 'shape differs', () => `${describe(values)} for ${describe(this.tensor)}`);
+    check(
+      values.shape[0] === this.outFeatures && values.shape[1] === this.inFeatures,
+      'requantize',
+      'shape differs',
+      () => `${describe(values)} for ${describe(this.tensor)}`,
+    );
     return new DenseWeight(cast(values.detach(), this.tensor.dtype).contiguous());
   }
 

@@ -68,8 +68,16 @@ function operands(layer: Linear): { layer: Tensors<LinearViews>; attrs: LinearAt
   const w = layer.weight.operand();
   if (('weight' in w && w.weight.requiresGrad) || layer.bias?.requiresGrad) return undefined;
   return {
-    layer: { ...('weight' in w ? { weight: w.weight } : { quant: w.quant }), ...(layer.bias ? { bias: layer.bias } : {}), ...(low ? { a: low.a, b: low.b } : {}) },
-    attrs: { outFeatures: layer.outFeatures, ...('attrs' in w ? { quant: w.attrs } : {}), ...(low ? { scale: low.scale } : {}) },
+    layer: {
+      ...('weight' in w ? { weight: w.weight } : { quant: w.quant }),
+      ...(layer.bias ? { bias: layer.bias } : {}),
+      ...(low ? { a: low.a, b: low.b } : {}),
+    },
+    attrs: {
+      outFeatures: layer.outFeatures,
+      ...('attrs' in w ? { quant: w.attrs } : {}),
+      ...(low ? { scale: low.scale } : {}),
+    },
   };
 }
 
@@ -79,7 +87,12 @@ function operands(layer: Linear): { layer: Tensors<LinearViews>; attrs: LinearAt
  */
 export function linearGroup(x: Tensor, layers: readonly Linear[]): Tensor {
   const k = layers[0]!.inFeatures;
-  check(layers.every((l) => l.inFeatures === k) && x.shape[x.rank - 1] === k, 'linear', 'input width differs', () => `x ${describe(x)}, layers [${layers.map((l) => `${l.outFeatures}×${l.inFeatures}`)}]`);
+  check(
+    layers.every((l) => l.inFeatures === k) && x.shape[x.rank - 1] === k,
+    'linear',
+    'input width differs',
+    () => `x ${describe(x)}, layers [${layers.map((l) => `${l.outFeatures}×${l.inFeatures}`)}]`,
+  );
   const rows = reshape(x, [-1, k]);
   const group = layers.map(operands);
   let y: Tensor;
@@ -88,7 +101,9 @@ export function linearGroup(x: Tensor, layers: readonly Linear[]): Tensor {
     made.h.dispose();
     y = made.y;
   } else {
-    const each = layers.map((l) => (l.adapter ? l.adapter.forward(rows, (z) => baseForward(z, l), l) : baseForward(rows, l)));
+    const each = layers.map((l) =>
+      l.adapter ? l.adapter.forward(rows, (z) => baseForward(z, l), l) : baseForward(rows, l),
+    );
     y = each.length === 1 ? each[0]! : concat(each, -1);
   }
   const out = reshape(y, [...x.shape.slice(0, -1), y.shape[1]!]);

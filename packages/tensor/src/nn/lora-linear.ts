@@ -10,7 +10,10 @@ type Layer = Tensors<LinearViews>;
 /** x·Wᵀ + bias, or x·W with `transposed`, for either kind of weight. */
 function base(x: Tensor, layer: Layer, attrs: LinearAttrs, transposed = false): Tensor {
   const m = x.shape[0]!;
-  const c = !transposed && layer.bias ? expand(reshape(cast(layer.bias, x.dtype), [1, attrs.outFeatures]), [m, attrs.outFeatures]) : undefined;
+  const c =
+    !transposed && layer.bias
+      ? expand(reshape(cast(layer.bias, x.dtype), [1, attrs.outFeatures]), [m, attrs.outFeatures])
+      : undefined;
   if (layer.quant && attrs.quant) return quantMatmul(x, layer.quant, attrs.quant, { transposed, ...(c ? { c } : {}) });
   const w = layer.weight!;
   return matmul(x, transposed ? w : transpose(w), { dtype: x.dtype as never, ...(c ? { c } : {}) });
@@ -53,6 +56,7 @@ const loraLinearBackward = defineFused({
 export const loraLinear = defineFused({
   name: 'loraLinear',
   cost: 'expensive',
+  keeps: ['h'],
   decompose: ({ x, layers }, { layers: attrs }) => {
     const hs: Tensor[] = [];
     const ys = layers.map((layer, i) => {
@@ -68,7 +72,21 @@ export const loraLinear = defineFused({
     saves: (needs, { layers }, has) => {
       const each = (names: string[]) => layers.flatMap((_, i) => names.map((n) => `layers.${i}.${n}`)).filter(has);
       const low = layers.some((_, i) => needs(`layers.${i}.a`) || needs(`layers.${i}.b`));
-      return [...(low ? ['x', 'h'] : []), ...each(['a', 'b']), ...(needs('x') ? each(['weight', 'quant.codes', 'quant.absmax', 'quant.codebook', 'quant.nestedAbsmax', 'quant.nestedCodebook', 'quant.offset']) : [])];
+      return [
+        ...(low ? ['x', 'h'] : []),
+        ...each(['a', 'b']),
+        ...(needs('x')
+          ? each([
+              'weight',
+              'quant.codes',
+              'quant.absmax',
+              'quant.codebook',
+              'quant.nestedAbsmax',
+              'quant.nestedCodebook',
+              'quant.offset',
+            ])
+          : []),
+      ];
     },
     vjp: ({ attrs, grad, saved, needs, has, spec }) => {
       const dy = grad('y')!;
@@ -79,19 +97,29 @@ export const loraLinear = defineFused({
       const stand = (path: string) => device.empty(spec(path).shape, spec(path).dtype);
       const layers = attrs.layers.map((at, i): Layer => {
         const p = (name: string) => `layers.${i}.${name}`;
-        const quantNames = ['codes', 'absmax', 'codebook', 'nestedAbsmax', 'nestedCodebook', 'offset'].filter((n) => has(p(`quant.${n}`)));
+        const quantNames = ['codes', 'absmax', 'codebook', 'nestedAbsmax', 'nestedCodebook', 'offset'].filter((n) =>
+          has(p(`quant.${n}`)),
+        );
         const get = (path: string) => (needX ? saved(path) : stand(path));
         return {
-          ...(at.quant ? { quant: Object.fromEntries(quantNames.map((n) => [n, get(p(`quant.${n}`))])) as never } : { weight: get(p('weight')) }),
+          ...(at.quant
+            ? { quant: Object.fromEntries(quantNames.map((n) => [n, get(p(`quant.${n}`))])) as never }
+            : { weight: get(p('weight')) }),
           ...(has(p('a')) ? { a: saved(p('a')), b: saved(p('b')) } : {}),
         };
       });
-      const { dx, da, db } = loraLinearBackward({ dy, x: low ? saved('x') : stand('x'), h: low ? saved('h') : stand('h'), layers }, { layers: attrs.layers, needX });
+      const { dx, da, db } = loraLinearBackward(
+        { dy, x: low ? saved('x') : stand('x'), h: low ? saved('h') : stand('h'), layers },
+        { layers: attrs.layers, needX },
+      );
       const out: Record<string, Tensor | undefined> = { x: dx };
       let pair = 0;
       attrs.layers.forEach((_, i) => {
         if (!has(`layers.${i}.a`)) return;
-        for (const [name, g] of [['a', da[pair]!], ['b', db[pair]!]] as const) {
+        for (const [name, g] of [
+          ['a', da[pair]!],
+          ['b', db[pair]!],
+        ] as const) {
           const path = `layers.${i}.${name}`;
           if (needs(path)) out[path] = cast(g, spec(path).dtype);
         }

@@ -31,7 +31,10 @@ const dequantizeOp = defineFused({
     const look = (book: Tensor, ids: Tensor) => reshape(gather(reshape(book, [-1, 1]), ids), [-1]);
     const { absmax, nestedAbsmax, nestedCodebook, offset } = weight;
     let scale = reshape(absmax, [-1]);
-    if (nestedAbsmax && nestedCodebook && offset) scale = look(nestedCodebook, cast(scale, 'i32')).mul(repeatBlocks(reshape(nestedAbsmax, [-1]), nestedBlock, blocks)).add(reshape(offset, [1]));
+    if (nestedAbsmax && nestedCodebook && offset)
+      scale = look(nestedCodebook, cast(scale, 'i32'))
+        .mul(repeatBlocks(reshape(nestedAbsmax, [-1]), nestedBlock, blocks))
+        .add(reshape(offset, [1]));
     const values = look(weight.codebook, unpack(reshape(weight.codes, [-1]), quantType === 'int8' ? 8 : 4, n));
     return { y: cast(reshape(values.mul(repeatBlocks(scale, blockSize, n)), shape), dtype) };
   },
@@ -54,12 +57,24 @@ const quantMatmulOp: FusedFunction<'quantMatmul'> = defineFused({
   },
   rule: {
     // dx = dy·W, the same product the other way round; the weight has no gradient
-    saves: (needs, _, has) => (needs('x') ? ['codes', 'absmax', 'codebook', 'nestedAbsmax', 'nestedCodebook', 'offset'].map((n) => `weight.${n}`).filter(has) : []),
+    saves: (needs, _, has) =>
+      needs('x')
+        ? ['codes', 'absmax', 'codebook', 'nestedAbsmax', 'nestedCodebook', 'offset']
+            .map((n) => `weight.${n}`)
+            .filter(has)
+        : [],
     vjp: ({ attrs, grad, saved, needs, has }) => {
       const dy = grad('y')!;
-      const names = ['codes', 'absmax', 'codebook', 'nestedAbsmax', 'nestedCodebook', 'offset'].filter((n) => has(`weight.${n}`));
+      const names = ['codes', 'absmax', 'codebook', 'nestedAbsmax', 'nestedCodebook', 'offset'].filter((n) =>
+        has(`weight.${n}`),
+      );
       return {
-        x: needs('x') ? quantMatmulOp({ x: dy, weight: Object.fromEntries(names.map((n) => [n, saved(`weight.${n}`)])) as never }, { ...attrs, transposed: !attrs.transposed }).y : undefined,
+        x: needs('x')
+          ? quantMatmulOp(
+              { x: dy, weight: Object.fromEntries(names.map((n) => [n, saved(`weight.${n}`)])) as never },
+              { ...attrs, transposed: !attrs.transposed },
+            ).y
+          : undefined,
         c: needs('c') ? dy : undefined,
       };
     },
@@ -67,7 +82,12 @@ const quantMatmulOp: FusedFunction<'quantMatmul'> = defineFused({
 });
 
 /** x·Wᵀ + c (or x·W with `transposed`) for a quantized W; differentiable in x and c. */
-export function quantMatmul(x: Tensor, weight: Tensors<QuantViews>, attrs: QuantAttrs, options: { transposed?: boolean; c?: Tensor } = {}): Tensor {
+export function quantMatmul(
+  x: Tensor,
+  weight: Tensors<QuantViews>,
+  attrs: QuantAttrs,
+  options: { transposed?: boolean; c?: Tensor } = {},
+): Tensor {
   const { transposed = false, c } = options;
   return quantMatmulOp({ x, weight, ...(c ? { c } : {}) }, { ...attrs, transposed }).y;
 }

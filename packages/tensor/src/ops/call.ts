@@ -1,18 +1,18 @@
 import {
-  fusedContracts,
-  leaves,
-  LowrankError,
-  mapLeaves,
-  primitiveContracts,
   type Call,
   type Contract,
   type FusedKernel,
   type FusedName,
   type FusedOps,
+  fusedContracts,
+  LowrankError,
+  leaves,
   type MapOperands,
+  mapLeaves,
   type OpTypes,
   type PrimitiveName,
   type PrimitiveOps,
+  primitiveContracts,
   type Spec,
   type TensorSpec,
 } from '@lowrank/kernels';
@@ -21,7 +21,7 @@ import { connect, Node, tracked } from '../autograd/node.ts';
 import { currentRegion, Recipe } from '../autograd/recipe.ts';
 import type { Device } from '../device.ts';
 import { Storage } from '../memory/storage.ts';
-import { Tensor } from '../tensor.ts';
+import type { Tensor } from '../tensor.ts';
 
 export type Tensors<O> = MapOperands<O, Tensor>;
 
@@ -52,6 +52,8 @@ export interface FusedDefinition<N extends FusedName> {
   readonly name: N;
   /** Whether recomputing it costs about what it saves: `selective` recompute keeps the results of expensive ops. */
   readonly cost: 'cheap' | 'expensive';
+  /** Outputs that a recompute policy never drops: small ones, whose making again would repeat the whole op. */
+  readonly keeps?: readonly string[];
   /** The same function in terms of other ops; differentiable when its inputs are. */
   decompose(inputs: Tensors<FusedOps[N]['inputs']>, attrs: FusedOps[N]['attrs']): Tensors<FusedOps[N]['outputs']>;
   /** `none`: not differentiable (a gradient that would be cut is an error). */
@@ -63,21 +65,39 @@ type Runner<O extends OpTypes> = (device: Device, call: Call<O>) => void;
 function deviceOf(op: string, tensors: readonly Tensor[], device?: Device): Device {
   const d = device ?? tensors[0]?.device;
   if (!d) throw new LowrankError(op, 'needs a tensor or a device');
-  for (const t of tensors) if (t.device !== d) throw new LowrankError(op, 'operands live on different devices', String(t));
+  for (const t of tensors)
+    if (t.device !== d) throw new LowrankError(op, 'operands live on different devices', String(t));
   return d;
 }
 
 /** Allocates outputs (unless given) and runs a kernel; no recording. */
-function execute<O extends OpTypes>(device: Device, contract: Contract<O>, inputs: unknown, attrs: O['attrs'], run: Runner<O>, into?: Record<string, Tensor>): { outputs: Tensors<O['outputs']>; specs: MapOperands<O['outputs'], TensorSpec> } {
+function execute<O extends OpTypes>(
+  device: Device,
+  contract: Contract<O>,
+  inputs: unknown,
+  attrs: O['attrs'],
+  run: Runner<O>,
+  into?: Record<string, Tensor>,
+): { outputs: Tensors<O['outputs']>; specs: MapOperands<O['outputs'], TensorSpec> } {
   const specs = contract.infer(inputs as MapOperands<O['inputs'], TensorSpec>, attrs);
-  const outputs = mapLeaves<TensorSpec, Tensor>(specs, (spec, path) => into?.[path] ?? device.empty(spec.shape, spec.dtype)) as Tensors<O['outputs']>;
+  const outputs = mapLeaves<TensorSpec, Tensor>(
+    specs,
+    (spec, path) => into?.[path] ?? device.empty(spec.shape, spec.dtype),
+  ) as Tensors<O['outputs']>;
   const views = (tree: unknown) => mapLeaves<Tensor, unknown>(tree, (t) => t.view) as never;
   run(device, { inputs: views(inputs), outputs: views(outputs), attrs });
   return { outputs, specs };
 }
 
 /** Records a node over what a kernel made, and how to make it again where a policy asks for that. */
-function record<O extends OpTypes>(contract: Contract<O>, cost: 'cheap' | 'expensive', rule: Rule<O> | 'none', inputs: unknown, attrs: O['attrs'], outputs: unknown, run: Runner<O>): void {
+function record<O extends OpTypes>(
+  contract: Contract<O>,
+  { cost, keeps = [], rule }: Pick<FusedDefinition<never>, 'cost' | 'keeps'> & { rule: Rule<O> | 'none' },
+  inputs: unknown,
+  attrs: O['attrs'],
+  outputs: unknown,
+  run: Runner<O>,
+): void {
   const ins = leaves<Tensor>(inputs);
   const outs = leaves<Tensor>(outputs);
   const device = outs[0]?.value.device;
@@ -86,7 +106,7 @@ function record<O extends OpTypes>(contract: Contract<O>, cost: 'cheap' | 'expen
     new Recipe(
       within,
       ins.map((i) => i.value),
-      outs.map((o) => o.value.storage),
+      outs.map((o) => (keeps.includes(o.path) ? undefined : o.value.storage)),
       (again) => {
         let i = 0;
         const tree = mapLeaves<Tensor, Tensor>(inputs, () => again[i++]!);
@@ -102,12 +122,19 @@ function record<O extends OpTypes>(contract: Contract<O>, cost: 'cheap' | 'expen
   if (![...needed.values()].some(Boolean)) return;
   if (rule === 'none') {
     const names = ins.filter((i) => tracked(i.value)).map((i) => i.path);
-    throw new LowrankError(contract.name, 'has no derivative, and a gradient would be cut', `inputs ${names.join(', ')} require one`, 'Use detach() or noGrad() if that is meant');
+    throw new LowrankError(
+      contract.name,
+      'has no derivative, and a gradient would be cut',
+      `inputs ${names.join(', ')} require one`,
+      'Use detach() or noGrad() if that is meant',
+    );
   }
   const needs = (path: string) => needed.get(path) ?? false;
   const byPath = new Map([...ins, ...outs].map((l) => [l.path, l.value]));
   const paths = rule.saves(needs, attrs, (path) => byPath.has(path));
-  const specs = new Map([...byPath].map(([path, t]) => [path, { dtype: t.dtype, shape: t.shape, strides: t.strides } as TensorSpec]));
+  const specs = new Map(
+    [...byPath].map(([path, t]) => [path, { dtype: t.dtype, shape: t.shape, strides: t.strides } as TensorSpec]),
+  );
   const outIndex = new Map(outs.map((o, i) => [o.path, i]));
   const saved = paths.map((p) => {
     const t = byPath.get(p);
@@ -146,7 +173,13 @@ function recording(inputs: readonly Tensor[]): boolean {
 }
 
 function refuseInto(op: string, into: object | undefined): void {
-  if (into) throw new LowrankError(op, 'cannot write into given memory while a gradient is recorded', '', 'Run it under noGrad()');
+  if (into)
+    throw new LowrankError(
+      op,
+      'cannot write into given memory while a gradient is recorded',
+      '',
+      'Run it under noGrad()',
+    );
 }
 
 /** Runs a primitive: shapes are checked and inferred here, memory is found here, the backend only computes. */
@@ -164,12 +197,16 @@ export function primitive<P extends PrimitiveName>(
   const record_ = recording(tensors);
   if (record_) refuseInto(name, options.into);
   const { outputs } = execute(device, contract, inputs, attrs, run, options.into);
-  if (record_) record(contract, options.cost ?? 'cheap', rule, inputs, attrs, outputs, run);
+  if (record_) record(contract, { cost: options.cost ?? 'cheap', rule }, inputs, attrs, outputs, run);
   return outputs;
 }
 
 /** The function that `defineFused` makes: the backend's kernel where there is one that accepts, the decomposition elsewhere. */
-export type FusedFunction<N extends FusedName> = ((inputs: Tensors<FusedOps[N]['inputs']>, attrs: FusedOps[N]['attrs'], options?: { into?: Record<string, Tensor> }) => Tensors<FusedOps[N]['outputs']>) & {
+export type FusedFunction<N extends FusedName> = ((
+  inputs: Tensors<FusedOps[N]['inputs']>,
+  attrs: FusedOps[N]['attrs'],
+  options?: { into?: Record<string, Tensor> },
+) => Tensors<FusedOps[N]['outputs']>) & {
   readonly definition: FusedDefinition<N>;
 };
 
@@ -179,17 +216,32 @@ export type FusedFunction<N extends FusedName> = ((inputs: Tensors<FusedOps[N]['
  */
 export function defineFused<N extends FusedName>(definition: FusedDefinition<N>): FusedFunction<N> {
   type O = FusedOps[N];
-  const { name, cost, rule } = definition;
+  const { name } = definition;
   const contract = fusedContracts[name] as unknown as Contract<O>;
-  const call = (inputs: Tensors<O['inputs']>, attrs: O['attrs'], options: { into?: Record<string, Tensor> } = {}): Tensors<O['outputs']> => {
+  const call = (
+    inputs: Tensors<O['inputs']>,
+    attrs: O['attrs'],
+    options: { into?: Record<string, Tensor> } = {},
+  ): Tensors<O['outputs']> => {
     const tensors = leaves<Tensor>(inputs).map((l) => l.value);
     const device = deviceOf(name, tensors);
-    const kernel = device.fused === 'off' ? undefined : (device.backend.fused[name] as unknown as FusedKernel<O> | undefined);
-    const spec: Spec<O> = { inputs: inputs as Spec<O>['inputs'], outputs: contract.infer(inputs as never, attrs), attrs };
+    const kernel =
+      device.fused === 'off' ? undefined : (device.backend.fused[name] as unknown as FusedKernel<O> | undefined);
+    const spec: Spec<O> = {
+      inputs: inputs as Spec<O>['inputs'],
+      outputs: contract.infer(inputs as never, attrs),
+      attrs,
+    };
     const verdict = kernel?.accepts(spec);
     if (!kernel || verdict !== true) {
-      const reason = device.fused === 'off' ? 'fused ops are off' : verdict && verdict !== true ? verdict.refused : `${device.backend.name} has no such kernel`;
-      if (device.fused === 'require') throw new LowrankError(name, 'no fused kernel takes this call', reason, "Use fused: 'auto' to decompose it");
+      const reason =
+        device.fused === 'off'
+          ? 'fused ops are off'
+          : verdict && verdict !== true
+            ? verdict.refused
+            : `${device.backend.name} has no such kernel`;
+      if (device.fused === 'require')
+        throw new LowrankError(name, 'no fused kernel takes this call', reason, "Use fused: 'auto' to decompose it");
       device.noteFallback(name, reason);
       const outputs = definition.decompose(inputs, attrs);
       if (!options.into) return outputs;
@@ -205,7 +257,7 @@ export function defineFused<N extends FusedName>(definition: FusedDefinition<N>)
     const record_ = recording(tensors);
     if (record_) refuseInto(name, options.into);
     const { outputs } = execute(device, contract, inputs, attrs, run, options.into);
-    if (record_) record(contract, cost, rule, inputs, attrs, outputs, run);
+    if (record_) record(contract, definition as never, inputs, attrs, outputs, run);
     return outputs;
   };
   return Object.assign(call, { definition });

@@ -1,4 +1,19 @@
-import { binaryOps, check, describe, isFloat, sameShape, unaryOps, type Algebra, type BinaryOp, type DType, type FloatDType, type PrimitiveName, type PrimitiveOps, type ReduceOp, type UnaryOp } from '@lowrank/kernels';
+import {
+  type Algebra,
+  type BinaryOp,
+  binaryOps,
+  check,
+  type DType,
+  describe,
+  type FloatDType,
+  isFloat,
+  type PrimitiveName,
+  type PrimitiveOps,
+  type ReduceOp,
+  sameShape,
+  type UnaryOp,
+  unaryOps,
+} from '@lowrank/kernels';
 import { axisOf, broadcastShapes } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { primitive, type Rule } from './call.ts';
@@ -26,7 +41,16 @@ export const rules: { readonly [P in PrimitiveName]: Rule<PrimitiveOps[P]> | 'no
     vjp: ({ attrs: { op, p = 0, q = 0 }, grad, saved }) => {
       const { vjp, saves } = unaryOps[op];
       check(vjp !== 'none', op, 'has no derivative', '', 'Use detach() if the gradient is meant to stop');
-      return { x: vjp(algebra, grad('y')!, saves.includes('x') ? saved('x') : undefined, saves.includes('y') ? saved('y') : undefined, p, q) as Tensor };
+      return {
+        x: vjp(
+          algebra,
+          grad('y')!,
+          saves.includes('x') ? saved('x') : undefined,
+          saves.includes('y') ? saved('y') : undefined,
+          p,
+          q,
+        ) as Tensor,
+      };
     },
   },
   // see kernels/binary/table.ts
@@ -53,7 +77,10 @@ export const rules: { readonly [P in PrimitiveName]: Rule<PrimitiveOps[P]> | 'no
     vjp: ({ grad, saved, needs }) => {
       const g = grad('y')!;
       const zero = unary('affine', g, 0, 0);
-      return { a: needs('a') ? select(saved('cond'), g, zero) : undefined, b: needs('b') ? select(saved('cond'), zero, g) : undefined };
+      return {
+        a: needs('a') ? select(saved('cond'), g, zero) : undefined,
+        b: needs('b') ? select(saved('cond'), zero, g) : undefined,
+      };
     },
   },
   // sum: dx = dy; sumSquares: dx = 2·x·dy; max, min: dy shared equally among the elements that reach it
@@ -96,7 +123,10 @@ export const rules: { readonly [P in PrimitiveName]: Rule<PrimitiveOps[P]> | 'no
   // dinto = dy, dx = dy[ids]
   scatterAdd: {
     saves: () => ['ids'],
-    vjp: ({ grad, saved, spec }) => ({ into: grad('y'), x: primitive('gather', 'none', { table: grad('y')!, ids: saved('ids') }, { dtype: spec('x').dtype }).y }),
+    vjp: ({ grad, saved, spec }) => ({
+      into: grad('y'),
+      x: primitive('gather', 'none', { table: grad('y')!, ids: saved('ids') }, { dtype: spec('x').dtype }).y,
+    }),
   },
 };
 
@@ -106,7 +136,12 @@ export function cast(x: Tensor, dtype: DType): Tensor {
 }
 
 export function unary(op: UnaryOp, x: Tensor, p?: number, q?: number): Tensor {
-  return primitive('unary', rules.unary, { x }, { op, ...(p === undefined ? {} : { p }), ...(q === undefined ? {} : { q }) }).y;
+  return primitive(
+    'unary',
+    rules.unary,
+    { x },
+    { op, ...(p === undefined ? {} : { p }), ...(q === undefined ? {} : { q }) },
+  ).y;
 }
 
 /** Elementwise with broadcasting; one dtype. */
@@ -124,12 +159,21 @@ export function binary(op: BinaryOp, a: Tensor, b: Tensor): Tensor {
 /** cond ≠ 0 ? a : b with broadcasting. */
 export function select(cond: Tensor, a: Tensor, b: Tensor): Tensor {
   const shape = broadcastShapes(broadcastShapes(a.shape, b.shape, 'select'), cond.shape, 'select');
-  return primitive('select', rules.select, { cond: expand(cond, shape), a: expand(a, shape), b: expand(b, shape) }, {}).y;
+  return primitive('select', rules.select, { cond: expand(cond, shape), a: expand(a, shape), b: expand(b, shape) }, {})
+    .y;
 }
 
 /** Reduces axes (all by default). Reduced axes are dropped unless `keepAxes`. */
-export function reduce(op: ReduceOp, x: Tensor, axes?: number | readonly number[], keepAxes = false, dtype?: DType): Tensor {
-  const list = (axes === undefined ? x.shape.map((_, i) => i) : typeof axes === 'number' ? [axes] : axes).map((a) => axisOf(a, x.rank, op)).sort((p, q) => p - q);
+export function reduce(
+  op: ReduceOp,
+  x: Tensor,
+  axes?: number | readonly number[],
+  keepAxes = false,
+  dtype?: DType,
+): Tensor {
+  const list = (axes === undefined ? x.shape.map((_, i) => i) : typeof axes === 'number' ? [axes] : axes)
+    .map((a) => axisOf(a, x.rank, op))
+    .sort((p, q) => p - q);
   const y = primitive('reduce', rules.reduce, { x }, { op, axes: list, ...(dtype ? { dtype } : {}) }).y;
   if (keepAxes || list.length === 0) return y;
   const out = reshape(
@@ -141,12 +185,28 @@ export function reduce(op: ReduceOp, x: Tensor, axes?: number | readonly number[
 }
 
 /** alpha · a·b + beta · c over the last two axes; batch axes broadcast. */
-export function matmul(a: Tensor, b: Tensor, options: { alpha?: number; beta?: number; c?: Tensor; dtype?: FloatDType; into?: Tensor } = {}): Tensor {
-  check(a.rank >= 2 && b.rank >= 2, 'matmul', 'needs matrices', () => `a ${describe(a)}, b ${describe(b)}`, 'Use reshape to add axes');
+export function matmul(
+  a: Tensor,
+  b: Tensor,
+  options: { alpha?: number; beta?: number; c?: Tensor; dtype?: FloatDType; into?: Tensor } = {},
+): Tensor {
+  check(
+    a.rank >= 2 && b.rank >= 2,
+    'matmul',
+    'needs matrices',
+    () => `a ${describe(a)}, b ${describe(b)}`,
+    'Use reshape to add axes',
+  );
   const { c, into, ...attrs } = options;
   const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2), 'matmul');
-  const grow = (t: Tensor) => (t.rank === batch.length + 2 && sameShape(t.shape.slice(0, -2), batch) ? t : expand(t, [...batch, ...t.shape.slice(-2)]));
-  return primitive('matmul', rules.matmul, { a: grow(a), b: grow(b), ...(c ? { c } : {}) } as never, attrs, { cost: 'expensive', ...(into ? { into: { y: into } } : {}) }).y;
+  const grow = (t: Tensor) =>
+    t.rank === batch.length + 2 && sameShape(t.shape.slice(0, -2), batch)
+      ? t
+      : expand(t, [...batch, ...t.shape.slice(-2)]);
+  return primitive('matmul', rules.matmul, { a: grow(a), b: grow(b), ...(c ? { c } : {}) } as never, attrs, {
+    cost: 'expensive',
+    ...(into ? { into: { y: into } } : {}),
+  }).y;
 }
 
 /** Rows of a table by integer ids; ids outside the table give zeros. */

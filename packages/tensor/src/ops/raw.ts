@@ -1,4 +1,4 @@
-import { sameShape, type BinaryOp, type DType } from '@lowrank/kernels';
+import { type BinaryOp, type DType, sameShape } from '@lowrank/kernels';
 import type { Device } from '../device.ts';
 import type { Tensor } from '../tensor.ts';
 
@@ -6,7 +6,8 @@ import type { Tensor } from '../tensor.ts';
 
 /** op(a, b) of equal shapes, into `into` or fresh memory. */
 export function binaryInto(op: BinaryOp, a: Tensor, b: Tensor, into?: Tensor): Tensor {
-  if (!sameShape(a.shape, b.shape)) throw new RangeError(`gradient of shape [${b.shape}] for a tensor of shape [${a.shape}]`);
+  if (!sameShape(a.shape, b.shape))
+    throw new RangeError(`gradient of shape [${b.shape}] for a tensor of shape [${a.shape}]`);
   const y = into ?? a.device.empty(a.shape, a.dtype);
   a.device.runPrimitive('binary', { inputs: { a: a.view, b: b.view }, outputs: { y: y.view }, attrs: { op } } as never);
   return y;
@@ -24,7 +25,11 @@ export function copyInto(x: Tensor, into: Tensor): Tensor {
 }
 
 export function fillInto(into: Tensor, value: number): Tensor {
-  into.device.runPrimitive('fill', { inputs: {}, outputs: { y: into.view }, attrs: { shape: into.shape, dtype: into.dtype, value } } as never);
+  into.device.runPrimitive('fill', {
+    inputs: {},
+    outputs: { y: into.view },
+    attrs: { shape: into.shape, dtype: into.dtype, value },
+  } as never);
   return into;
 }
 

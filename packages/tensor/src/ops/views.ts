@@ -7,7 +7,14 @@ import { primitive, type Rule } from './call.ts';
 import { copyInto, fillInto } from './raw.ts';
 
 /** Views share memory: no kernel runs. Their derivative rules are copies and views as well. */
-function view(name: string, x: Tensor, shape: readonly number[], strides: readonly number[], byteOffset: number, vjp: (g: Tensor) => Tensor): Tensor {
+function view(
+  name: string,
+  x: Tensor,
+  shape: readonly number[],
+  strides: readonly number[],
+  byteOffset: number,
+  vjp: (g: Tensor) => Tensor,
+): Tensor {
   const y = new Tensor(x.storage.retain(), x.dtype, shape, strides, byteOffset);
   if (gradEnabled() && tracked(x)) connect(new Node(name, [x], [y], [], ([g]) => [g && vjp(g)]), [y]);
   return y;
@@ -34,7 +41,12 @@ export function reshape(x: Tensor, to: readonly number[]): Tensor {
 
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
   const order = axes.map((a) => axisOf(a, x.rank, 'permute'));
-  check(order.length === x.rank && new Set(order).size === x.rank, 'permute', 'needs every axis once', () => `[${axes}] of ${describe(x)}`);
+  check(
+    order.length === x.rank && new Set(order).size === x.rank,
+    'permute',
+    'needs every axis once',
+    () => `[${axes}] of ${describe(x)}`,
+  );
   const inverse = order.map((_, i) => order.indexOf(i));
   return view(
     'permute',
@@ -70,19 +82,36 @@ export function slice(x: Tensor, axis: number, start: number, end = x.shape[axis
   const n = x.shape[a]!;
   const from = start < 0 ? start + n : start;
   const to = end < 0 ? end + n : end;
-  check(from >= 0 && from <= to && to <= n, 'slice', 'out of range', () => `[${start}, ${end}) of axis ${axis}, ${describe(x)}`);
-  return view('slice', x, x.shape.map((d, i) => (i === a ? to - from : d)), x.strides, x.byteOffset + from * x.strides[a]! * bytesOf[x.dtype], (g) => {
-    const dx = fillInto(g.device.empty(x.shape, g.dtype), 0);
-    using part = window(dx, a, from, to - from);
-    copyInto(g, part);
-    return dx;
-  });
+  check(
+    from >= 0 && from <= to && to <= n,
+    'slice',
+    'out of range',
+    () => `[${start}, ${end}) of axis ${axis}, ${describe(x)}`,
+  );
+  return view(
+    'slice',
+    x,
+    x.shape.map((d, i) => (i === a ? to - from : d)),
+    x.strides,
+    x.byteOffset + from * x.strides[a]! * bytesOf[x.dtype],
+    (g) => {
+      const dx = fillInto(g.device.empty(x.shape, g.dtype), 0);
+      using part = window(dx, a, from, to - from);
+      copyInto(g, part);
+      return dx;
+    },
+  );
 }
 
 /** Consecutive parts along an axis; their gradients are laid side by side in one buffer. */
 export function split(x: Tensor, sizes: readonly number[], axis = -1): Tensor[] {
   const a = axisOf(axis, x.rank, 'split');
-  check(sizes.reduce((p, d) => p + d, 0) === x.shape[a], 'split', 'sizes must add up to the axis', () => `[${sizes}] of axis ${axis}, ${describe(x)}`);
+  check(
+    sizes.reduce((p, d) => p + d, 0) === x.shape[a],
+    'split',
+    'sizes must add up to the axis',
+    () => `[${sizes}] of axis ${axis}, ${describe(x)}`,
+  );
   let at = 0;
   const parts = sizes.map((size) => {
     const part = window(x, a, at, size);
@@ -116,7 +145,12 @@ export function concat(parts: readonly Tensor[], axis = -1): Tensor {
   check(first, 'concat', 'needs at least one tensor');
   const a = axisOf(axis, first.rank, 'concat');
   for (const p of parts)
-    check(p.dtype === first.dtype && p.rank === first.rank && p.shape.every((d, i) => i === a || d === first.shape[i]), 'concat', 'shapes or dtypes differ', () => parts.map(describe).join(', '));
+    check(
+      p.dtype === first.dtype && p.rank === first.rank && p.shape.every((d, i) => i === a || d === first.shape[i]),
+      'concat',
+      'shapes or dtypes differ',
+      () => parts.map(describe).join(', '),
+    );
   if (parts.length === 1) return contiguous(first);
   const sizes = parts.map((p) => p.shape[a]!);
   const y = first.device.empty(
@@ -129,7 +163,8 @@ export function concat(parts: readonly Tensor[], axis = -1): Tensor {
     copyInto(p, part);
     at += sizes[i]!;
   });
-  if (gradEnabled() && parts.some(tracked)) connect(new Node('concat', parts, [y], [], ([g]) => (g ? split(g, sizes, a) : parts.map(() => undefined))), [y]);
+  if (gradEnabled() && parts.some(tracked))
+    connect(new Node('concat', parts, [y], [], ([g]) => (g ? split(g, sizes, a) : parts.map(() => undefined))), [y]);
   return y;
 }
 
