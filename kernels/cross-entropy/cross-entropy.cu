@@ -34,10 +34,11 @@ KERNEL cross_entropy_rows(const void* logits, const i32* labels, const float* sc
     const float all = blockMax(best, scratch);
     const float base = all == -INFINITY ? 0.f : all;
     sum = blockSum(sum * expf(best - base), scratch);
-    const float lse = base + logf(sum);
+    // Differences from the maximum stay exact where the log-sum-exp itself would round.
+    const float rest = logf(sum);
     if (threadIdx.x == 0) {
       picked = label >= 0 && label < n ? loadFloat(logits, dtype, r * row + label) : bitsToFloat(0x7fc00000u);
-      loss[r] = lse - picked;
+      loss[r] = rest + (base - picked);
     }
     __syncthreads();
     if (!gradient) continue;
@@ -46,7 +47,7 @@ KERNEL cross_entropy_rows(const void* logits, const i32* labels, const float* sc
       float v[8];
       loadChunk(logits, dtype, r * row, i, n, wide, -INFINITY, v);
 #pragma unroll
-      for (int j = 0; j < 8; j++) v[j] = by * (expf(v[j] - lse) - (i + j == label ? 1.f : 0.f));
+      for (int j = 0; j < 8; j++) v[j] = by * (expf(v[j] - base - rest) - (i + j == label ? 1.f : 0.f));
       storeChunk(dlogits, dtype, r * drow, i, n, wide, v);
     }
   }

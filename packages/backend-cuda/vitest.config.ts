@@ -1,4 +1,5 @@
 import { mergeConfig } from 'vitest/config';
 import base from '../../vitest.base.ts';
 
-export default mergeConfig(base, { test: { name: 'backend-cuda' } });
+// A process a file: the driver that a test stands in is chosen by the environment, once a process.
+export default mergeConfig(base, { test: { name: 'backend-cuda', pool: 'forks', globalSetup: ['tests/support/build.ts'], testTimeout: 120_000 } });

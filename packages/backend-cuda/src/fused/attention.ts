@@ -1,0 +1,103 @@
+import { type Attention, type AttentionBackward, type FusedKernel, type Refusal, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
+import type { CommandList } from '../runtime/commands.ts';
+import type { CudaDevice } from '../runtime/device.ts';
+import { codeOf, rangeOf } from '../runtime/views.ts';
+
+/** Widths that the tensor-core kernels are built for. */
+const tensorWidths = [64, 128];
+/** Widest head of the plain kernels. */
+const plainWidth = 256;
+
+function accepts(operands: Readonly<Record<string, TensorSpec>>): true | Refusal {
+  const width = operands.q!.shape[3]!;
+  if (width > plainWidth) return { refused: `heads are ${width} wide, at most ${plainWidth} are taken` };
+  for (const [name, spec] of Object.entries(operands)) if (width > 1 && spec.strides[3] !== 1) return { refused: `the last axis of ${name} is not contiguous` };
+  return true;
+}
+
+/** Rows of every head can be fetched 16 bytes at a time. */
+function onTensorCores(...views: readonly View[]): boolean {
+  const [first] = views;
+  return (
+    first!.dtype !== 'f32' &&
+    tensorWidths.includes(first!.shape[3]!) &&
+    views.every((v) => v.byteOffset % 16 === 0 && v.strides.slice(0, 3).every((s, i) => s % 8 === 0 || v.shape[i] === 1))
+  );
+}
+
+interface Operands {
+  readonly q: View;
+  readonly k: View;
+  readonly starts?: View;
+  readonly ends?: View;
+}
+
+/** `struct AttentionShape` */
+function shape(list: CommandList, { q, k, starts, ends }: Operands, { scale, causal }: { scale: number; causal: boolean }): CommandList {
+  const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
+  list.align(8);
+  list.i32(B).i32(Tq).i32(k.shape[1]!).i32(Hq).i32(k.shape[2]!).i32(D).f32(scale).i32(causal ? 1 : 0);
+  list.optionalPointer(starts && rangeOf(starts)).optionalPointer(ends && rangeOf(ends));
+  return list.i64(starts?.strides[0] ?? 0).i64(starts?.strides[1] ?? 0).i64(ends?.strides[0] ?? 0).i64(ends?.strides[1] ?? 0);
+}
+
+/** `struct Heads` of each view. */
+function heads(list: CommandList, ...views: readonly View[]): CommandList {
+  for (const v of views) list.i64(v.strides[0]!).i64(v.strides[1]!).i64(v.strides[2]!);
+  return list;
+}
+
+export const attention = (device: CudaDevice): FusedKernel<Attention> => ({
+  accepts: ({ inputs: { q, k, v }, outputs: { y } }) => accepts({ q, k, v, y }),
+  run: ({ inputs, outputs: { y, lse }, attrs }) => {
+    const { q, k, v } = inputs;
+    const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
+    if (B * Tq * Hq === 0) return;
+    // With no keys every query sees nothing; the operands have no memory then.
+    if (k.shape[1] === 0 || D === 0) return emptyKeys(device, y, lse);
+    if (onTensorCores(q, k, v, y)) {
+      const bytes = (128 + 4 * 64) * D * 2;
+      const list = device.launch(`attention_${q.dtype}_${D}`, [Math.ceil(Tq / 128), Hq, B], 256, bytes);
+      for (const x of [q, k, v, y, lse]) list.pointer(rangeOf(x));
+      return device.done(heads(shape(list, inputs, attrs), q, k, v, y));
+    }
+    const list = device.launch('attention_plain', [Math.ceil(Tq / 8), Hq, B], 256);
+    for (const x of [q, k, v, y, lse]) list.pointer(rangeOf(x));
+    device.done(heads(shape(list, inputs, attrs), q, k, v, y).i32(codeOf[q.dtype]));
+  },
+});
+
+function emptyKeys(device: CudaDevice, y: View, lse: View): void {
+  if (sizeOf(y.shape) > 0) device.fill(y, 0);
+  device.fill(lse, -Infinity);
+}
+
+export const attentionBackward = (device: CudaDevice): FusedKernel<AttentionBackward> => ({
+  accepts: ({ inputs: { q, k, v, dy, y }, outputs: { dq, dk, dv } }) => accepts({ q, k, v, dy, y, dq, dk, dv }),
+  workspace: ({ inputs: { q } }) => q.shape[0]! * q.shape[1]! * q.shape[2]! * 4,
+  run: ({ inputs, outputs: { dq, dk, dv }, attrs, workspace }) => {
+    const { dy, q, k, v, y, lse } = inputs;
+    const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
+    const [, Tk, Hkv] = k.shape as [number, number, number];
+    if (B * Tq * Hq * D === 0 || Tk === 0 || !workspace) {
+      for (const x of [dq, dk, dv]) if (sizeOf(x.shape) > 0) device.fill(x, 0);
+      return;
+    }
+    const delta = { ...rangeOf(workspace), bytes: B * Tq * Hq * 4 };
+    const first = device.launch('attention_delta', [device.blocks(B * Tq * Hq * 32)], 256).pointer(rangeOf(dy)).pointer(rangeOf(y)).pointer(delta);
+    device.done(heads(first.i32(B).i32(Tq).i32(Hq).i32(D), dy, y).i32(codeOf[q.dtype]));
+    const tensor = onTensorCores(q, k, v, dy, dq, dk, dv);
+    const operands = (list: CommandList) => {
+      for (const x of [dy, q, k, v, lse]) list.pointer(rangeOf(x));
+      return list.pointer(delta);
+    };
+    const suffix = tensor ? `${q.dtype}_${D}` : 'plain';
+    const rows = tensor ? 128 : 8;
+    const queries = operands(device.launch(`attention_dq_${suffix}`, [Math.ceil(Tq / rows), Hq, B], 256, tensor ? (2 * 128 + 4 * 64) * D * 2 : 0)).pointer(rangeOf(dq));
+    heads(shape(queries, inputs, attrs), dy, q, k, v, dq);
+    device.done(tensor ? queries : queries.i32(codeOf[q.dtype]));
+    const keys = operands(device.launch(`attention_dkdv_${suffix}`, [Math.ceil(Tk / rows), Hkv, B], 256, tensor ? (2 * 128 + 2 * 64) * D * 2 : 0)).pointer(rangeOf(dk)).pointer(rangeOf(dv));
+    heads(shape(keys, inputs, attrs), dy, q, k, v, dk, dv);
+    device.done(tensor ? keys : keys.i32(codeOf[q.dtype]));
+  },
+});
