@@ -8,6 +8,7 @@ import {
   isContiguous,
   LowrankError,
   type ReduceOp,
+  sameShape,
   sizeOf,
   type UnaryOp,
   type View,
