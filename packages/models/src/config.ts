@@ -11,7 +11,9 @@ export interface RopeConfig {
         readonly lowFreqFactor: number;
         readonly highFreqFactor: number;
         readonly originalMaxPositions: number;
-      };
+      }
+    /** Each pair's own factor, as GGUF files keep it: its frequency is divided by it. */
+    | { readonly type: 'factors'; readonly factors: readonly number[] };
   /** Share of the head's width that turns; 1 where absent. */
   readonly partial?: number;
 }
@@ -40,6 +42,7 @@ export interface DecoderConfig {
   /** A query of layer i sees this many keys at most, itself included. */
   readonly slidingWindow?: (layer: number) => number | undefined;
   readonly bosTokenId?: number;
+  /** Tokens that end a generation. */
   readonly eosTokenIds: readonly number[];
   readonly padTokenId?: number;
 }
@@ -58,7 +61,11 @@ export class ConfigReader {
   readonly #json: Record<string, unknown>;
 
   constructor(json: unknown) {
-    check(json !== null && typeof json === 'object' && !Array.isArray(json), 'config', 'config.json must hold an object');
+    check(
+      json !== null && typeof json === 'object' && !Array.isArray(json),
+      'config',
+      'config.json must hold an object',
+    );
     this.#json = json as Record<string, unknown>;
   }
 
@@ -69,13 +76,15 @@ export class ConfigReader {
   /** A positive integer; `fallback` where the key is absent. */
   integer(key: string, fallback?: number): number {
     const v = this.has(key) ? this.#json[key] : fallback;
-    if (typeof v !== 'number' || !Number.isInteger(v) || v <= 0 || v > 2 ** 31) throw new LowrankError('config', 'needs a positive integer', `${key}: ${JSON.stringify(v)}`);
+    if (typeof v !== 'number' || !Number.isInteger(v) || v <= 0 || v > 2 ** 31)
+      throw new LowrankError('config', 'needs a positive integer', `${key}: ${JSON.stringify(v)}`);
     return v;
   }
 
   number(key: string, fallback?: number): number {
     const v = this.has(key) ? this.#json[key] : fallback;
-    if (typeof v !== 'number' || !Number.isFinite(v)) throw new LowrankError('config', 'needs a number', `${key}: ${JSON.stringify(v)}`);
+    if (typeof v !== 'number' || !Number.isFinite(v))
+      throw new LowrankError('config', 'needs a number', `${key}: ${JSON.stringify(v)}`);
     return v;
   }
 
@@ -100,8 +109,17 @@ export class ConfigReader {
   integers(key: string): number[] {
     const v = this.#json[key];
     const list = v === undefined || v === null ? [] : Array.isArray(v) ? v : [v];
-    if (!list.every((x) => Number.isInteger(x) && x >= 0)) throw new LowrankError('config', 'needs token ids', `${key}: ${JSON.stringify(v)}`);
+    if (!list.every((x) => Number.isInteger(x) && x >= 0))
+      throw new LowrankError('config', 'needs token ids', `${key}: ${JSON.stringify(v)}`);
     return list as number[];
+  }
+
+  /** A list of finite numbers. */
+  numbers(key: string): number[] {
+    const v = this.#json[key];
+    if (!Array.isArray(v) || !v.every((x) => Number.isFinite(x)))
+      throw new LowrankError('config', 'needs a list of numbers', `${key}: ${JSON.stringify(v)}`);
+    return v as number[];
   }
 
   strings(key: string): string[] {
@@ -114,7 +132,9 @@ export class ConfigReader {
 export function readRope(json: ConfigReader): RopeConfig {
   const nested = json.object('rope_parameters') ?? json.object('rope_scaling');
   const theta = nested?.has('rope_theta') ? nested.number('rope_theta') : json.number('rope_theta', 10000);
-  const partial = json.number('partial_rotary_factor', 1);
+  const partial = nested?.has('partial_rotary_factor')
+    ? nested.number('partial_rotary_factor')
+    : json.number('partial_rotary_factor', 1);
   const base: RopeConfig = partial === 1 ? { theta } : { theta, partial };
   const type = nested?.has('rope_type') ? nested.string('rope_type') : nested?.string('type', 'default');
   if (!nested || type === 'default') return base;
@@ -130,6 +150,7 @@ export function readRope(json: ConfigReader): RopeConfig {
         originalMaxPositions: nested.integer('original_max_position_embeddings'),
       },
     };
+  if (type === 'factors') return { ...base, scaling: { type, factors: nested.numbers('factors') } };
   throw new LowrankError('config', 'unknown rope scaling', String(type), 'Known: default, linear, llama3');
 }
 
@@ -139,8 +160,18 @@ export function readDecoder(json: ConfigReader, rest: Partial<DecoderConfig> = {
   const heads = json.integer('num_attention_heads');
   const kvHeads = json.integer('num_key_value_heads', heads);
   const headDim = json.integer('head_dim', Math.floor(hiddenSize / heads));
-  check(heads % kvHeads === 0, 'config', 'num_attention_heads must be a multiple of num_key_value_heads', `${heads}, ${kvHeads}`);
-  check(json.string('hidden_act', 'silu') === 'silu', 'config', 'hidden_act must be silu', json.string('hidden_act', 'silu'));
+  check(
+    heads % kvHeads === 0,
+    'config',
+    'num_attention_heads must be a multiple of num_key_value_heads',
+    `${heads}, ${kvHeads}`,
+  );
+  check(
+    json.string('hidden_act', 'silu') === 'silu',
+    'config',
+    'hidden_act must be silu',
+    json.string('hidden_act', 'silu'),
+  );
   const bos = json.integers('bos_token_id')[0];
   const pad = json.integers('pad_token_id')[0];
   return {

@@ -4,22 +4,22 @@ import {
   check,
   checkpoint,
   DenseWeight,
+  type Device,
   describe,
   Embedding,
   expand,
+  type FloatDType,
   Linear,
+  type LinearWeight,
   linearGroup,
   Module,
-  reshape,
+  type RecomputePolicy,
   RmsNormLayer,
+  reshape,
   rope,
   scope,
   split,
   swiglu,
-  type Device,
-  type FloatDType,
-  type LinearWeight,
-  type RecomputePolicy,
   type Tensor,
 } from '@lowrank/tensor';
 import type { DecoderConfig } from './config.ts';
@@ -56,7 +56,18 @@ class Attention extends Module {
   readonly qNorm: RmsNormLayer | undefined;
   readonly kNorm: RmsNormLayer | undefined;
 
-  constructor(config: DecoderConfig, layer: number, parts: { q: Linear; k: Linear; v: Linear; o: Linear; qNorm?: RmsNormLayer | undefined; kNorm?: RmsNormLayer | undefined }) {
+  constructor(
+    config: DecoderConfig,
+    layer: number,
+    parts: {
+      q: Linear;
+      k: Linear;
+      v: Linear;
+      o: Linear;
+      qNorm?: RmsNormLayer | undefined;
+      kNorm?: RmsNormLayer | undefined;
+    },
+  ) {
     super();
     this.#config = config;
     this.#layer = layer;
@@ -81,7 +92,9 @@ class Attention extends Module {
     let keys = turn(k, kvHeads, this.kNorm);
     let values = reshape(v, [b, t, kvHeads, headDim]);
     if (cache) ({ k: keys, v: values } = cache.append(this.#layer, keys, values));
-    const y = attention(turn(q, heads, this.qNorm), keys, values, { starts: this.#window(b, t, keys.shape[1]!, starts, x.device) });
+    const y = attention(turn(q, heads, this.qNorm), keys, values, {
+      starts: this.#window(b, t, keys.shape[1]!, starts, x.device),
+    });
     return this.o.forward(reshape(y, [b, t, heads * headDim]));
   }
 
@@ -142,6 +155,54 @@ export interface HiddenOptions extends Partial<Positions> {
   readonly recompute?: RecomputePolicy;
 }
 
+interface Parts {
+  readonly embedding: Embedding;
+  readonly blocks: Block[];
+  readonly norm: RmsNormLayer;
+  readonly lmHead: Linear;
+}
+
+/** Every layer of a decoder, in the order of checkpoints. */
+async function loadParts(config: DecoderConfig, source: WeightSource): Promise<Parts> {
+  const { hiddenSize: k, intermediateSize: f, heads, kvHeads, headDim, normEps } = config;
+  const linear = async (name: string, out: number, input: number, bias: boolean) =>
+    new Linear(
+      await source.linear(`${name}.weight`, [out, input]),
+      bias ? await source.tensor(`${name}.bias`, [out]) : undefined,
+    );
+  const norm = async (name: string, width: number) =>
+    new RmsNormLayer(await source.tensor(`${name}.weight`, [width]), normEps);
+  const embedding = new Embedding(await source.tensor('model.embed_tokens.weight', [config.vocabSize, k]));
+  const blocks: Block[] = [];
+  for (let i = 0; i < config.layers; i++) {
+    const p = `model.layers.${i}`;
+    const at = `${p}.self_attn`;
+    const inputNorm = await norm(`${p}.input_layernorm`, k);
+    const self = new Attention(config, i, {
+      q: await linear(`${at}.q_proj`, heads * headDim, k, config.qkvBias),
+      k: await linear(`${at}.k_proj`, kvHeads * headDim, k, config.qkvBias),
+      v: await linear(`${at}.v_proj`, kvHeads * headDim, k, config.qkvBias),
+      o: await linear(`${at}.o_proj`, k, heads * headDim, config.outputBias),
+      qNorm: config.qkNorm ? await norm(`${at}.q_norm`, headDim) : undefined,
+      kNorm: config.qkNorm ? await norm(`${at}.k_norm`, headDim) : undefined,
+    });
+    const postNorm = await norm(`${p}.post_attention_layernorm`, k);
+    const mlp = new Mlp(
+      await linear(`${p}.mlp.gate_proj`, f, k, config.mlpBias),
+      await linear(`${p}.mlp.up_proj`, f, k, config.mlpBias),
+      await linear(`${p}.mlp.down_proj`, k, f, config.mlpBias),
+    );
+    blocks.push(new Block(self, mlp, inputNorm, postNorm));
+  }
+  const last = await norm('model.norm', k);
+  const lmHead = new Linear(
+    new DenseWeight(
+      config.tieEmbeddings ? embedding.weight : await source.tensor('lm_head.weight', [config.vocabSize, k]),
+    ),
+  );
+  return { embedding, blocks, norm: last, lmHead };
+}
+
 /** A decoder-only language model of the Llama shape. Module paths are those of Hugging Face checkpoints. */
 export class CausalLm extends Module {
   readonly config: DecoderConfig;
@@ -153,7 +214,7 @@ export class CausalLm extends Module {
   readonly lmHead: Linear;
   #tables: (Tables & { readonly length: number }) | undefined;
 
-  private constructor(config: DecoderConfig, device: Device, computeDtype: FloatDType, parts: { embedding: Embedding; blocks: Block[]; norm: RmsNormLayer; lmHead: Linear }) {
+  private constructor(config: DecoderConfig, device: Device, computeDtype: FloatDType, parts: Parts) {
     super();
     this.config = config;
     this.device = device;
@@ -167,39 +228,28 @@ export class CausalLm extends Module {
     this.lmHead = this.child('lm_head', parts.lmHead);
   }
 
-  /** Builds a model weight by weight, so that the host never holds more than one. */
-  static async create(device: Device, config: DecoderConfig, source: WeightSource, options: { computeDtype?: FloatDType } = {}): Promise<CausalLm> {
-    const { hiddenSize: k, intermediateSize: f, heads, kvHeads, headDim, normEps } = config;
-    const linear = async (name: string, out: number, input: number, bias: boolean) =>
-      new Linear(await source.linear(`${name}.weight`, [out, input]), bias ? await source.tensor(`${name}.bias`, [out]) : undefined);
-    const norm = async (name: string, width: number) => new RmsNormLayer(await source.tensor(`${name}.weight`, [width]), normEps);
-    const embedding = new Embedding(await source.tensor('model.embed_tokens.weight', [config.vocabSize, k]));
-    const blocks: Block[] = [];
-    for (let i = 0; i < config.layers; i++) {
-      const p = `model.layers.${i}`;
-      const at = `${p}.self_attn`;
-      const inputNorm = await norm(`${p}.input_layernorm`, k);
-      const self = new Attention(config, i, {
-        q: await linear(`${at}.q_proj`, heads * headDim, k, config.qkvBias),
-        k: await linear(`${at}.k_proj`, kvHeads * headDim, k, config.qkvBias),
-        v: await linear(`${at}.v_proj`, kvHeads * headDim, k, config.qkvBias),
-        o: await linear(`${at}.o_proj`, k, heads * headDim, config.outputBias),
-        qNorm: config.qkNorm ? await norm(`${at}.q_norm`, headDim) : undefined,
-        kNorm: config.qkNorm ? await norm(`${at}.k_norm`, headDim) : undefined,
-      });
-      const postNorm = await norm(`${p}.post_attention_layernorm`, k);
-      const mlp = new Mlp(
-        await linear(`${p}.mlp.gate_proj`, f, k, config.mlpBias),
-        await linear(`${p}.mlp.up_proj`, f, k, config.mlpBias),
-        await linear(`${p}.mlp.down_proj`, k, f, config.mlpBias),
-      );
-      blocks.push(new Block(self, mlp, inputNorm, postNorm));
+  /** Builds a model weight by weight, so that the host never holds more than one. When a weight fails, those before it are freed. */
+  static async create(
+    device: Device,
+    config: DecoderConfig,
+    source: WeightSource,
+    options: { computeDtype?: FloatDType } = {},
+  ): Promise<CausalLm> {
+    const made: Disposable[] = [];
+    const own = async <T extends Disposable>(weight: Promise<T>): Promise<T> => {
+      made.push(await weight);
+      return weight;
+    };
+    const owning: WeightSource = {
+      linear: (name, shape) => own(source.linear(name, shape)),
+      tensor: (name, shape) => own(source.tensor(name, shape)),
+    };
+    try {
+      return new CausalLm(config, device, options.computeDtype ?? 'f32', await loadParts(config, owning));
+    } catch (error) {
+      for (const weight of made) weight[Symbol.dispose]();
+      throw error;
     }
-    const last = await norm('model.norm', k);
-    const lmHead = config.tieEmbeddings
-      ? new Linear(new DenseWeight(embedding.weight))
-      : new Linear(new DenseWeight(await source.tensor('lm_head.weight', [config.vocabSize, k])));
-    return new CausalLm(config, device, options.computeDtype ?? 'f32', { embedding, blocks, norm: last, lmHead });
   }
 
   /**
@@ -213,7 +263,8 @@ export class CausalLm extends Module {
     const from = cache?.length ?? 0;
     const tables = this.prepare(from + t);
     return scope(() => {
-      const positions = options.positions ?? expand(reshape(this.device.arange(t, { start: from }), [1, t]), [b, t]).contiguous();
+      const positions =
+        options.positions ?? expand(reshape(this.device.arange(t, { start: from }), [1, t]), [b, t]).contiguous();
       let x = this.embedding.forward(ids, this.computeDtype);
       for (const block of this.blocks) {
         const y = checkpoint(recompute, () => block.forward(x, { positions, starts, cache }, tables));

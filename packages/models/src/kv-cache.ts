@@ -1,4 +1,14 @@
-import { check, copyInto, keep, noGrad, scope, slice, type Device, type FloatDType, type Tensor } from '@lowrank/tensor';
+import {
+  check,
+  copyInto,
+  type Device,
+  type FloatDType,
+  keep,
+  noGrad,
+  scope,
+  slice,
+  type Tensor,
+} from '@lowrank/tensor';
 import type { DecoderConfig } from './config.ts';
 
 /** Keys and values of the tokens so far, so that generation computes only the new ones. */
@@ -11,7 +21,12 @@ export class KvCache implements Disposable {
 
   constructor(device: Device, config: DecoderConfig, batch: number, capacity: number, dtype: FloatDType) {
     this.capacity = capacity;
-    const make = () => Array.from({ length: config.layers }, () => device.withClass('activations', () => keep(device.empty([batch, capacity, config.kvHeads, config.headDim], dtype))));
+    const make = () =>
+      Array.from({ length: config.layers }, () =>
+        device.withClass('activations', () =>
+          keep(device.empty([batch, capacity, config.kvHeads, config.headDim], dtype)),
+        ),
+      );
     this.#keys = make();
     this.#values = make();
   }

@@ -13,6 +13,12 @@ export function readConfig(json: unknown): DecoderConfig {
   const reader = new ConfigReader(json);
   const type = reader.string('model_type');
   const family = families.find((f) => f.modelType === type);
-  if (!family) throw new LowrankError('config', 'unknown model_type', type, `Known: ${families.map((f) => f.modelType).join(', ')}`);
+  if (!family)
+    throw new LowrankError(
+      'config',
+      'unknown model_type',
+      type,
+      `Known: ${families.map((f) => f.modelType).join(', ')}`,
+    );
   return family.readConfig(reader);
 }

@@ -1,4 +1,4 @@
-import { readDecoder, type Family } from '../config.ts';
+import { type Family, readDecoder } from '../config.ts';
 
 /** Llama 2 and 3, SmolLM2, and everything else that calls itself `llama`. */
 export const llama: Family = {

@@ -1,4 +1,4 @@
-import { readDecoder, type Family } from '../config.ts';
+import { type Family, readDecoder } from '../config.ts';
 
 /** Mistral: Llama with a sliding window on every layer, where the configuration has one. */
 export const mistral: Family = {

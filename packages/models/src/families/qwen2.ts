@@ -1,4 +1,4 @@
-import { readDecoder, type ConfigReader, type Family } from '../config.ts';
+import { type ConfigReader, type Family, readDecoder } from '../config.ts';
 
 /** Qwen 2 and 3 slide on the layers that `layer_types` says, or on those from `max_window_layers` on, where `use_sliding_window` is set. */
 export function qwenWindow(json: ConfigReader): { slidingWindow?: (layer: number) => number | undefined } {
@@ -6,7 +6,10 @@ export function qwenWindow(json: ConfigReader): { slidingWindow?: (layer: number
   const window = json.integer('sliding_window');
   const types = json.strings('layer_types');
   const from = json.has('max_window_layers') ? json.number('max_window_layers') : 0;
-  return { slidingWindow: (layer) => ((types.length ? types[layer] === 'sliding_attention' : layer >= from) ? window : undefined) };
+  return {
+    slidingWindow: (layer) =>
+      (types.length ? types[layer] === 'sliding_attention' : layer >= from) ? window : undefined,
+  };
 }
 
 /** Qwen 2 and 2.5: biases on q, k and v. */

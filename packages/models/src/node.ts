@@ -1,0 +1,2 @@
+/** Models on disk, for Node. */
+export { folderFiles } from './node/folder-files.ts';
