@@ -136,5 +136,6 @@ export const cases = defineCases<Matmul>(
       attrs: {},
     },
   ],
-  rowTolerance(4e-6),
+  // A row of few columns may hold only sums that nearly cancel; their rounding is that of the tensor's other sums, hence all.
+  (dtype) => ({ ...(rowTolerance(4e-6)(dtype) as object), all: 1e-6 }),
 );
