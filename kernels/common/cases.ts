@@ -158,9 +158,12 @@ export const unitRoundoff: Readonly<Record<'f32' | 'f16' | 'bf16', number>> = {
   bf16: 2 ** -8,
 };
 
-/** `row` is what f32 arithmetic costs; `halfUnits` roundings to the half dtype may happen on the way where T is one. */
+/**
+ * For sums of products: `row` is what f32 arithmetic costs, and half of it counts against the whole tensor, since a narrow row may cancel.
+ * `halfUnits` roundings to the half dtype may happen on the way where T is one.
+ */
 export function rowTolerance(row: number, halfUnits = 0): (t: DType) => Tolerance {
-  return (t) => ({ row: row + (t === 'f16' || t === 'bf16' ? halfUnits * unitRoundoff[t] : 0) });
+  return (t) => ({ row: row + (t === 'f16' || t === 'bf16' ? halfUnits * unitRoundoff[t] : 0), all: row / 2 });
 }
 
 /** One named call of an op, run once for each of `dtypes` in the place of `T`. */

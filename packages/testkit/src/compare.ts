@@ -62,10 +62,13 @@ export function mismatch(actual: RefArray, expected: RefArray, tolerance: Tolera
     }
     if (good) continue;
     if (wrong++ === 0)
-      first = `at [${indexOf(i, shape)}] got ${a}, expected ${e} ± ${allowed.toExponential(2)} (${dtype})`;
+      first = `at [${indexOf(i, shape)}] got ${show(a)}, expected ${show(e)} ± ${allowed.toExponential(2)} (${dtype})`;
   }
   return wrong ? `${wrong} of ${n} elements of [${shape}] differ; first ${first}` : undefined;
 }
+
+/** −0 shows its sign. */
+const show = (x: number) => (Object.is(x, -0) ? '-0' : String(x));
 
 function indexOf(i: number, shape: readonly number[]): number[] {
   const out: number[] = [];

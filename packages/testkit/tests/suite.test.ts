@@ -140,7 +140,7 @@ describe('comparing', () => {
 
   test('exact means the same bits after rounding, signs of zero included', () => {
     expect(mismatch(array('f32', Math.fround(0.1)), array('f32', 0.1), 'exact')).toBeUndefined();
-    expect(mismatch(array('f32', 0), array('f32', -0), 'exact')).toMatch('got 0, expected 0');
+    expect(mismatch(array('f32', 0), array('f32', -0), 'exact')).toMatch('got 0, expected -0');
     expect(mismatch(array('f32', NaN), array('f32', NaN), 'exact')).toBeUndefined();
     expect(mismatch(array('f32', 1 + 2 ** -23), array('f32', 1), 'exact')).toBeDefined();
   });
