@@ -18,7 +18,10 @@ export function cpuMemory(engine: Engine): Memory {
   return {
     alignment: ALIGNMENT,
     pooling: { kind: 'slab', slabBytes: SLAB },
-    allocate: (byteLength) => heap.allocate(byteLength),
+    allocate: (byteLength) => {
+      engine.checkOpen();
+      return heap.allocate(byteLength);
+    },
     release: (buffer) => heap.release(buffer as HeapBuffer),
     write: (buffer, byteOffset, data) => {
       heap.bytes.set(data, at(buffer, byteOffset, data.byteLength));

@@ -1,4 +1,5 @@
 import {
+  bytesOf,
   type Call,
   type FusedKernel,
   type LinearAttrs,
@@ -10,6 +11,7 @@ import {
   type TensorSpec,
   type View,
 } from '@lowrank/kernels';
+import { convert } from '../primitives/elementwise.ts';
 import { type GemmOptions, gemm, type MatrixB } from '../primitives/gemm.ts';
 import { matrixOf, rowPointer } from '../primitives/matmul.ts';
 import { viewAt } from '../primitives/temporary.ts';
@@ -20,7 +22,11 @@ type Layers<T> = readonly MapOperands<LinearViews, T>[];
 
 /** Columns `from` … `from + count` of a view of two axes. */
 function columns(view: View, from: number, count: number): View {
-  return { ...view, byteOffset: view.byteOffset + from * view.strides[1]! * 4, shape: [view.shape[0]!, count] };
+  return {
+    ...view,
+    byteOffset: view.byteOffset + from * view.strides[1]! * bytesOf[view.dtype],
+    shape: [view.shape[0]!, count],
+  };
 }
 
 /** Bytes of the restored scales of the double-quantized layer that has most. */
@@ -53,13 +59,16 @@ function multiply(engine: Engine, a: View, b: MatrixB, y: View, options: GemmOpt
   gemm(engine, matrixOf(engine, a), b, { pointer: engine.pointer(y), row: y.strides[0]! }, M, N, a.shape[1]!, options);
 }
 
-function accepts(
-  x: TensorSpec,
-  outputs: readonly TensorSpec[],
-  layers: Layers<TensorSpec>,
-): true | { refused: string } {
-  if (x.dtype !== 'f32') return { refused: 'activations must be f32' };
-  if (!outputs.every(direct)) return { refused: 'results must be f32 with unit stride' };
+/** The f32 view that sums go to: the destination itself, or one at `scratch` that is stored there by `settle`. */
+function sumsFor(y: View, scratch: number): View {
+  return direct(y) ? y : viewAt(scratch, y.shape, 'f32');
+}
+
+function settle(engine: Engine, sums: View, y: View): void {
+  if (sums !== y) convert(engine, sums, y);
+}
+
+function accepts(layers: Layers<TensorSpec>): true | { refused: string } {
   for (const layer of layers) {
     const verdict = layer.quant ? plainWeight(layer.quant) : true;
     if (verdict !== true) return verdict;
@@ -67,70 +76,95 @@ function accepts(
   return true;
 }
 
+/** f32 elements that a destination needs beside itself. */
+function sumBytes(y: TensorSpec, columnCount = y.shape[1]!): number {
+  return direct(y) ? 0 : align(y.shape[0]! * columnCount * 4);
+}
+
+function widest(layers: Layers<TensorSpec>, attrs: { readonly layers: readonly LinearAttrs[] }) {
+  return {
+    out: Math.max(0, ...attrs.layers.map((l) => l.outFeatures)),
+    rank: Math.max(0, ...layers.map((l) => l.a?.shape[0] ?? 0)),
+  };
+}
+
 export const loraLinear = (engine: Engine): FusedKernel<LoraLinear> => ({
-  accepts: ({ inputs: { x, layers }, outputs: { y, h } }) => accepts(x, [y, h], layers as Layers<TensorSpec>),
-  workspace: ({ inputs: { layers } }) => mostScales(layers as Layers<TensorSpec>),
+  accepts: ({ inputs: { layers } }) => accepts(layers as Layers<TensorSpec>),
+  workspace: ({ inputs: { layers }, outputs: { y, h }, attrs }) => {
+    const { out, rank } = widest(layers as Layers<TensorSpec>, attrs);
+    return mostScales(layers as Layers<TensorSpec>) + sumBytes(y, out) + sumBytes(h, rank);
+  },
   run: ({ inputs: { x, layers }, outputs: { y, h }, attrs, workspace }: Call<LoraLinear>) => {
-    if (sizeOf(y.shape) === 0) return;
+    if (sizeOf(y.shape) === 0 && sizeOf(h.shape) === 0) return;
     const scratch = workspace ? engine.pointer(workspace) : 0;
+    const sumsAt = scratch + mostScales(layers as Layers<TensorSpec>);
+    const lowAt = sumsAt + sumBytes(y, widest(layers as Layers<TensorSpec>, attrs).out);
     let column = 0;
     let rank = 0;
     layers.forEach((layer, i) => {
       const { outFeatures, scale = 1 } = attrs.layers[i]!;
       const out = columns(y, column, outFeatures);
+      const sums = sumsFor(out, sumsAt);
       const bias = layer.bias ? rowPointer(engine, layer.bias) : 0;
-      multiply(engine, x, base(engine, layer, attrs.layers[i]!, false, scratch), out, { bias });
+      multiply(engine, x, base(engine, layer, attrs.layers[i]!, false, scratch), sums, { bias });
       if (layer.a && layer.b) {
         const r = layer.a.shape[0]!;
-        const low = columns(h, rank, r);
+        const kept = columns(h, rank, r);
+        const low = sumsFor(kept, lowAt);
         multiply(engine, x, transpose(matrixOf(engine, layer.a)), low, {});
-        multiply(engine, low, transpose(matrixOf(engine, layer.b)), out, { alpha: scale, beta: 1 });
+        settle(engine, low, kept);
+        multiply(engine, low, transpose(matrixOf(engine, layer.b)), sums, { alpha: scale, beta: 1 });
         rank += r;
       }
+      settle(engine, sums, out);
       column += outFeatures;
     });
   },
 });
 
+/** [M, N] as [N, M]. */
+function flipped(v: View): View {
+  return { ...v, shape: [v.shape[1]!, v.shape[0]!], strides: [v.strides[1]!, v.strides[0]!] };
+}
+
 export const loraLinearBackward = (engine: Engine): FusedKernel<LoraLinearBackward> => ({
-  accepts: ({ inputs: { dy, layers }, outputs: { dx, da, db } }) =>
-    accepts(dy, [...(dx ? [dx] : []), ...da, ...db], layers as Layers<TensorSpec>),
-  workspace: ({ inputs: { dy, layers } }) => {
-    const rank = Math.max(0, ...(layers as Layers<TensorSpec>).map((l) => l.a?.shape[0] ?? 0));
-    return mostScales(layers as Layers<TensorSpec>) + align(dy.shape[0]! * rank * 4);
+  accepts: ({ inputs: { layers }, outputs: { da, db } }) =>
+    [...da, ...db].every(direct)
+      ? accepts(layers as Layers<TensorSpec>)
+      : { refused: 'da and db must have unit column stride' },
+  workspace: ({ inputs: { dy, layers }, outputs: { dx }, attrs }) => {
+    const { rank } = widest(layers as Layers<TensorSpec>, attrs);
+    return mostScales(layers as Layers<TensorSpec>) + align(dy.shape[0]! * rank * 4) + (dx ? sumBytes(dx) : 0);
   },
   run: ({ inputs: { dy, x, h, layers }, outputs: { dx, da, db }, attrs, workspace }: Call<LoraLinearBackward>) => {
     const scratch = workspace ? engine.pointer(workspace) : 0;
     const lowAt = scratch + mostScales(layers as Layers<TensorSpec>);
     const M = dy.shape[0]!;
+    const sums =
+      attrs.needX && dx
+        ? sumsFor(dx, lowAt + align(M * widest(layers as Layers<TensorSpec>, attrs).rank * 4))
+        : undefined;
     let column = 0;
     let rank = 0;
     let pair = 0;
-    let first = true;
     layers.forEach((layer, i) => {
       const { outFeatures, scale = 1 } = attrs.layers[i]!;
       const g = columns(dy, column, outFeatures);
-      if (attrs.needX && dx) {
-        multiply(engine, g, base(engine, layer, attrs.layers[i]!, true, scratch), dx, { beta: first ? 0 : 1 });
-        first = false;
-      }
+      if (sums)
+        multiply(engine, g, base(engine, layer, attrs.layers[i]!, true, scratch), sums, { beta: i === 0 ? 0 : 1 });
       if (layer.a && layer.b) {
         const r = layer.a.shape[0]!;
-        // g·B, unscaled: the scale goes into what is made of it.
+        // dy·B, unscaled: the scale goes into what is made of it.
         const low = viewAt(lowAt, [M, r], 'f32');
         multiply(engine, g, matrixOf(engine, layer.b), low, {});
-        const flipped = (v: View): View => ({
-          ...v,
-          shape: [v.shape[1]!, v.shape[0]!],
-          strides: [v.strides[1]!, v.strides[0]!],
-        });
         multiply(engine, flipped(low), matrixOf(engine, x), da[pair]!, { alpha: scale });
         multiply(engine, flipped(g), matrixOf(engine, columns(h, rank, r)), db[pair]!, { alpha: scale });
-        if (attrs.needX && dx) multiply(engine, low, matrixOf(engine, layer.a), dx, { alpha: scale, beta: 1 });
+        if (sums) multiply(engine, low, matrixOf(engine, layer.a), sums, { alpha: scale, beta: 1 });
         pair++;
         rank += r;
       }
       column += outFeatures;
     });
+    if (sums && dx) settle(engine, sums, dx);
   },
 });

@@ -104,10 +104,15 @@ export class Engine {
     const kernel = this.#exports[name];
     const id = this.#ids.get(name);
     if (!kernel || id === undefined) throw new LowrankError('backend-cpu', 'no such kernel', name);
-    if (this.#closed) throw new LowrankError('backend-cpu', 'the backend is closed');
+    this.checkOpen();
     const threads = this.#threads;
     if (!threads || units === 1 || threads.count === 1 || units * nsPerUnit < PARALLEL_NS) kernel(...args, 0, units);
     else threads.run(id, kernel, args, units, Math.max(1, Math.floor(units / (threads.count * CHUNKS_A_THREAD))));
+  }
+
+  /** Throws once the backend is closed. */
+  checkOpen(): void {
+    if (this.#closed) throw new LowrankError('backend-cpu', 'the backend is closed');
   }
 
   /** Calls an exported function that is not split. */

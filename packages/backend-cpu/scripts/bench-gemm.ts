@@ -1,5 +1,5 @@
 /**
- * GFLOP/s of one thread and of all, f32 products of the sizes that training has. Run: node --conditions=source bench/gemm.ts [threads].
+ * GFLOP/s of one thread and of all, f32 products of the sizes that training has. Run: node --conditions=source scripts/bench-gemm.ts [threads].
  * Median and best of 25 runs after warm-up, by the clock; and by processor time, which the machine's other work disturbs less.
  */
 import { gemm } from '../src/primitives/gemm.ts';
