@@ -1,1 +1,25 @@
-export {};
+/** Data, losses, optimizers, schedules, the training loop, checkpoints and metrics. */
+export { type Anomaly, type AnomalyMonitor, detectAnomalies } from './anomaly.ts';
+export type { Callbacks, EvaluationRecord, StepInfo, StepRecord } from './callbacks.ts';
+export { type Checkpoint, type CheckpointStore, keptSteps, MemoryCheckpoints, type SavedTensor } from './checkpoint.ts';
+export { type Batch, collate } from './data/batch.ts';
+export { Dataset, type DatasetFacts, ignored, type Sample } from './data/dataset.ts';
+export { type EncodeOptions, encodeDataset } from './data/encode.ts';
+export type { DataInput, RandomAccess, ReadOptions, SourceRecord } from './data/input.ts';
+export { type BatchOptions, BatchPlan } from './data/plan.ts';
+export { readArray, readJson, readJsonl } from './data/readers.ts';
+export { type Example, exampleOf, type Message, type Templates } from './data/shapes.ts';
+export { fillTemplate } from './data/template.ts';
+export type { DataTokenizer } from './data/tokenizer.ts';
+export { type EvaluateOptions, type Evaluation, evaluate } from './loop/evaluate.ts';
+export { type Metric, MetricsList, type MetricsSink } from './metrics.ts';
+export { type HiddenInput, selectParameters, type TrainableModel } from './model.ts';
+export { AdamW, type AdamWOptions } from './optim/adamw.ts';
+export type { GroupOptions } from './optim/groups.ts';
+export type { Optimizer, StateEntry } from './optim/optimizer.ts';
+export { type ParameterOptions, Parameters } from './optim/parameters.ts';
+export { type Schedule, scheduleFactor } from './optim/schedule.ts';
+export { Sgd, type SgdOptions } from './optim/sgd.ts';
+export type { TrainerOptions, TrainerSettings } from './options.ts';
+export type { EvaluationEntry, HistoryEntry, TrainerState } from './state.ts';
+export { Trainer, type TrainResult } from './trainer.ts';

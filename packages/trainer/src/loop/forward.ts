@@ -1,0 +1,26 @@
+import { gather, linearCrossEntropy, type RecomputePolicy, reshape, type Tensor } from '@lowrank/tensor';
+import type { TrainableModel } from '../model.ts';
+import type { BatchInputs } from './inputs.ts';
+
+export interface LossOptions {
+  readonly recompute?: RecomputePolicy | undefined;
+  /** Rows whose logits exist at a time. */
+  readonly chunkRows?: number | undefined;
+  /** f32 [1] */
+  readonly scale?: Tensor;
+}
+
+/** Σ scale · −ln p(label) over a batch's labels that count: a scalar. Logits exist for a chunk of rows at a time, and for no other rows. */
+export function batchLoss(model: TrainableModel, inputs: BatchInputs, options: LossOptions = {}): Tensor {
+  const { recompute, chunkRows, scale } = options;
+  const { ids, positions, starts, rows, labels } = inputs;
+  const hidden = model.hidden(ids, { positions, ...(starts ? { starts } : {}), ...(recompute ? { recompute } : {}) });
+  const flat = reshape(hidden, [-1, hidden.shape[hidden.rank - 1]!]);
+  hidden.dispose();
+  const seen = rows ? gather(flat, rows) : flat;
+  if (rows) flat.dispose();
+  const loss = linearCrossEntropy(seen, (r) => model.head(r), labels, { scale, ...(chunkRows ? { chunkRows } : {}) });
+  // what the backward pass reads, the graph holds
+  seen.dispose();
+  return loss;
+}

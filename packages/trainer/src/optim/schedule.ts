@@ -1,0 +1,17 @@
+import { check } from '@lowrank/tensor';
+
+export type Schedule = 'constant' | 'linear' | 'cosine' | ((step: number, totalSteps: number) => number);
+
+/**
+ * The factor of the learning rate at a step (from 0) of a run of `total` steps, as transformers' schedulers give it: up from 0 over
+ * `warmup` steps; then constant, or down to 0 in a line or along half a cosine.
+ */
+export function scheduleFactor(kind: Schedule, step: number, total: number, warmup: number): number {
+  if (step < warmup) return step / Math.max(1, warmup);
+  if (typeof kind === 'function') return kind(step, total);
+  if (kind === 'constant') return 1;
+  const progress = (step - warmup) / Math.max(1, total - warmup);
+  if (kind === 'linear') return Math.max(0, 1 - progress);
+  check(kind === 'cosine', 'train', 'unknown schedule', String(kind), 'Known: constant, linear, cosine');
+  return Math.max(0, 0.5 * (1 + Math.cos(Math.PI * progress)));
+}
