@@ -14,7 +14,7 @@ const DESCRIPTOR_COUNT = 4;
 const SCRATCH = 65536;
 
 /** Work below this is not worth waking threads for, in nanoseconds of one thread. */
-const PARALLEL_NS = 100_000;
+const WORTH_SPLITTING_NS = 100_000;
 /** Chunks a thread of a parallel region: enough to even out uneven chunks and a busy machine. */
 const CHUNKS_A_THREAD = 4;
 
@@ -23,6 +23,19 @@ export interface EngineOptions {
   readonly threads?: number;
   /** Which build to run. Default: relaxed where the engine has it. For tests and comparisons. */
   readonly simd?: 'relaxed' | 'plain';
+  /** Nanoseconds of work from which threads share it. Default 100,000. For tests and comparisons. */
+  readonly splitFrom?: number;
+}
+
+interface Parts {
+  readonly heap: Heap;
+  readonly exports: Record<string, WasmFunction>;
+  readonly names: readonly string[];
+  readonly threads: Threads | undefined;
+  readonly relaxed: boolean;
+  readonly note: string;
+  readonly fixedBytes: number;
+  readonly splitFrom: number;
 }
 
 /** The instance of the main thread, its memory and its helpers: what every op of the backend runs on. */
@@ -35,27 +48,21 @@ export class Engine {
   readonly #ids: ReadonlyMap<string, number>;
   readonly #threads: Threads | undefined;
   readonly #fixedBytes: number;
+  readonly #splitFrom: number;
   #arena: HeapBuffer[] = [];
   #arenaUsed = 0;
   #arenaAsked = 0;
   #closed = false;
 
-  private constructor(
-    heap: Heap,
-    exports: Record<string, WasmFunction>,
-    names: readonly string[],
-    threads: Threads | undefined,
-    relaxed: boolean,
-    threadNote: string,
-    fixedBytes: number,
-  ) {
-    this.heap = heap;
-    this.relaxed = relaxed;
-    this.threadNote = threadNote;
-    this.#exports = exports;
-    this.#ids = new Map(names.map((name, i) => [name, i]));
-    this.#threads = threads;
-    this.#fixedBytes = fixedBytes;
+  private constructor(parts: Parts) {
+    this.heap = parts.heap;
+    this.relaxed = parts.relaxed;
+    this.threadNote = parts.note;
+    this.#exports = parts.exports;
+    this.#ids = new Map(parts.names.map((name, i) => [name, i]));
+    this.#threads = parts.threads;
+    this.#fixedBytes = parts.fixedBytes;
+    this.#splitFrom = parts.splitFrom;
   }
 
   static async create(options: EngineOptions): Promise<Engine> {
@@ -83,7 +90,9 @@ export class Engine {
       threads = new Threads(memory, CONTROL, exports.claim!);
       note = await startThreads(threads, kernels, memory, names, count, scratchBytes);
     }
-    return new Engine(new Heap(memory, maximumBytes, start), exports, names, threads, relaxed, note, start);
+    const heap = new Heap(memory, maximumBytes, start);
+    const splitFrom = options.splitFrom ?? WORTH_SPLITTING_NS;
+    return new Engine({ heap, exports, names, threads, relaxed, note, fixedBytes: start, splitFrom });
   }
 
   get threads(): number {
@@ -106,7 +115,8 @@ export class Engine {
     if (!kernel || id === undefined) throw new LowrankError('backend-cpu', 'no such kernel', name);
     this.checkOpen();
     const threads = this.#threads;
-    if (!threads || units === 1 || threads.count === 1 || units * nsPerUnit < PARALLEL_NS) kernel(...args, 0, units);
+    if (!threads || units === 1 || threads.count === 1 || units * nsPerUnit < this.#splitFrom)
+      kernel(...args, 0, units);
     else threads.run(id, kernel, args, units, Math.max(1, Math.floor(units / (threads.count * CHUNKS_A_THREAD))));
   }
 
