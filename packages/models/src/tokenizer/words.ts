@@ -7,7 +7,8 @@ export type WordSplitter = (text: string) => readonly string[];
 /**
  * The splitter of a `tokenizer.json`, where its rules are of the kind that cuts text and changes nothing (`Split`, `Digits`, `ByteLevel`
  * without a prefix space, and sequences of them that end in `ByteLevel`), and its normalizer is none or NFC. Words then depend on nothing
- * but themselves, so their ids can be remembered. Undefined for every other tokenizer.
+ * but themselves, so their ids can be remembered. Undefined for every other tokenizer. `compile` makes a pattern of the file one of
+ * JavaScript's, whose classes differ (U+FEFF is no space to Oniguruma).
  */
 export function wordSplitter(
   json: Readonly<Record<string, unknown>>,
@@ -63,7 +64,7 @@ function patternOf(
   if (step.type === 'Digits') return step.individual_digits ? /\p{N}/gu : /\p{N}+/gu;
   if (step.type === 'ByteLevel') {
     if (step.add_prefix_space) return undefined;
-    return step.use_regex === false ? null : new RegExp(gpt2Words, 'gu');
+    return step.use_regex === false ? null : compile(gpt2Words);
   }
   const pattern = step.pattern;
   if (
