@@ -58,7 +58,11 @@ function recorder(device: CudaDevice): Recorder {
  * Throws a LowrankError that says what is missing where there is no GPU, driver or cuBLASLt (`available()` tells without throwing).
  */
 export async function cudaBackend(options: CudaOptions = {}): Promise<Backend> {
-  const device = CudaDevice.open(options);
+  return backendOn(CudaDevice.open(options));
+}
+
+/** Internal: the contract on an open device. */
+export function backendOn(device: CudaDevice): Backend {
   const plans = new GemmPlans(device);
   const op =
     <O extends OpTypes>(f: (device: CudaDevice, call: Call<O>) => void): Kernel<O> =>

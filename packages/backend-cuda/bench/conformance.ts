@@ -1,0 +1,14 @@
+/** The conformance suite on whatever GPU is here. */
+import { available, cudaBackend } from '../src/index.ts';
+import { describeBackend } from '@lowrank/testkit';
+import { run } from '../../../scripts/gpu/harness.ts';
+
+const found = available();
+if (!found.ok) {
+  console.error(`no CUDA: ${found.reason}`);
+  process.exit(1);
+}
+console.log(`${found.devices.map((d) => d.name).join(', ')}; driver for CUDA ${found.driver.version}; cuBLASLt ${found.blas.ok ? found.blas.version : found.blas.reason}`);
+describeBackend({ name: 'cuda', create: () => cudaBackend() });
+await run();
+process.exit();

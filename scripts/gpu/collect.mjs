@@ -1,0 +1,23 @@
+/**
+ * Puts the records of a run into benchmarks/records/: node scripts/gpu/collect.mjs FOLDER [NAME]. Each .jsonl of the folder becomes
+ * NAME-<file>.jsonl; NAME is the GPU's name and the day where it is not given.
+ */
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const [folder, given] = process.argv.slice(2);
+if (!folder || !existsSync(folder)) {
+  console.error('collect: name the folder that a run left (out/)');
+  process.exit(1);
+}
+const records = join(dirname(fileURLToPath(import.meta.url)), '../../benchmarks/records');
+mkdirSync(records, { recursive: true });
+const machine = existsSync(join(folder, 'machine.jsonl')) ? JSON.parse(readFileSync(join(folder, 'machine.jsonl'), 'utf8').trim().split('\n').pop()) : { gpu: 'gpu', at: 'unknown' };
+const name = given ?? `${machine.gpu.split(',')[0].trim().toLowerCase().replace(/[^a-z0-9]+/g, '-')}-${machine.at.slice(0, 8)}`;
+let count = 0;
+for (const file of readdirSync(folder).filter((f) => f.endsWith('.jsonl'))) {
+  copyFileSync(join(folder, file), join(records, `${name}-${file}`));
+  count++;
+}
+console.log(`${count} records: benchmarks/records/${name}-*.jsonl`);

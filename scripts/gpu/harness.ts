@@ -1,0 +1,157 @@
+/**
+ * Stands in for vitest where it is not installed: registers suites in order, runs them one by one, prints what fails, and leaves a line a
+ * test in the file that `LOWRANK_RECORD` names. Filter: `LOWRANK_FILTER` (a part of the full name).
+ */
+import { appendFileSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
+
+type Body = (context: { skip(reason?: string): void }) => unknown;
+interface Suite {
+  readonly name: string;
+  readonly before: Body[];
+  readonly after: Body[];
+  readonly items: (Suite | { readonly name: string; readonly body: Body })[];
+}
+
+const root: Suite = { name: '', before: [], after: [], items: [] };
+let current = root;
+
+export function describe(name: string, body: () => void): void {
+  const outer = current;
+  const suite: Suite = { name, before: [], after: [], items: [] };
+  outer.items.push(suite);
+  current = suite;
+  try {
+    body();
+  } finally {
+    current = outer;
+  }
+}
+export function test(name: string, body: Body): void {
+  current.items.push({ name, body });
+}
+export const it = test;
+export const beforeAll = (body: Body): number => current.before.push(body);
+export const afterAll = (body: Body): number => current.after.unshift(body);
+
+function subset(actual: unknown, expected: unknown): boolean {
+  if (expected === null || typeof expected !== 'object') return Object.is(actual, expected);
+  return typeof actual === 'object' && actual !== null && Object.entries(expected).every(([k, v]) => subset((actual as Record<string, unknown>)[k], v));
+}
+
+const show = (x: unknown) => {
+  const text = typeof x === 'function' ? String(x) : JSON.stringify(x, (_, v) => (ArrayBuffer.isView(v) ? Array.from(v as Uint8Array).slice(0, 32) : v));
+  return (text ?? String(x)).slice(0, 400);
+};
+
+class Expectation {
+  readonly #actual: unknown;
+  readonly #wanted: boolean;
+  readonly #note: string;
+  constructor(actual: unknown, note = '', wanted = true) {
+    this.#actual = actual;
+    this.#note = note;
+    this.#wanted = wanted;
+  }
+  get not(): Expectation {
+    return new Expectation(this.#actual, this.#note, !this.#wanted);
+  }
+  #check(holds: boolean, what: string): void {
+    if (holds !== this.#wanted) throw new Error(`${this.#note ? `${this.#note}: ` : ''}expected ${show(this.#actual)} ${this.#wanted ? '' : 'not '}${what}`);
+  }
+  toBe(x: unknown): void {
+    this.#check(Object.is(this.#actual, x), `to be ${show(x)}`);
+  }
+  toEqual(x: unknown): void {
+    this.#check(isDeepStrictEqual(this.#actual, x), `to equal ${show(x)}`);
+  }
+  toMatchObject(x: unknown): void {
+    this.#check(subset(this.#actual, x), `to match ${show(x)}`);
+  }
+  toBeUndefined(): void {
+    this.#check(this.#actual === undefined, 'to be undefined');
+  }
+  toBeLessThan(x: number): void {
+    this.#check((this.#actual as number) < x, `to be less than ${x}`);
+  }
+  toBeLessThanOrEqual(x: number): void {
+    this.#check((this.#actual as number) <= x, `to be at most ${x}`);
+  }
+  toBeGreaterThan(x: number): void {
+    this.#check((this.#actual as number) > x, `to be more than ${x}`);
+  }
+  toBeGreaterThanOrEqual(x: number): void {
+    this.#check((this.#actual as number) >= x, `to be at least ${x}`);
+  }
+  toBeCloseTo(x: number, digits = 2): void {
+    this.#check(Math.abs((this.#actual as number) - x) < 10 ** -digits / 2, `to be close to ${x}`);
+  }
+  toMatch(x: RegExp | string): void {
+    this.#check(typeof x === 'string' ? String(this.#actual).includes(x) : x.test(String(this.#actual)), `to match ${x}`);
+  }
+  toContain(x: unknown): void {
+    this.#check((this.#actual as unknown[] | string).includes(x as never), `to contain ${show(x)}`);
+  }
+  toThrow(x?: RegExp | string): void {
+    let message: string | undefined;
+    try {
+      (this.#actual as () => void)();
+    } catch (error) {
+      message = error instanceof Error ? error.message : String(error);
+    }
+    this.#check(message !== undefined && (x === undefined || (typeof x === 'string' ? message.includes(x) : x.test(message))), `to throw${x ? ` ${x}` : ''}`);
+  }
+}
+export const expect = (actual: unknown, note?: string) => new Expectation(actual, note);
+
+class Skipped {
+  readonly reason: string;
+  constructor(reason: string) {
+    this.reason = reason;
+  }
+}
+
+/** Runs all that was registered. Sets the exit code. */
+export async function run(): Promise<void> {
+  const record = process.env.LOWRANK_RECORD;
+  const filter = process.env.LOWRANK_FILTER;
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  const context = {
+    skip: (reason = '') => {
+      throw new Skipped(reason);
+    },
+  };
+  const keep = (line: object) => record && appendFileSync(record, `${JSON.stringify({ kind: 'test', ...line })}\n`);
+  const visit = async (suite: Suite, path: string): Promise<void> => {
+    const chosen = suite.items.filter((i) => 'body' in i === false || !filter || `${path}${i.name}`.includes(filter));
+    if (chosen.length === 0) return;
+    for (const hook of suite.before) await hook(context);
+    for (const item of chosen) {
+      const name = `${path}${item.name}`;
+      if (!('body' in item)) {
+        await visit(item, `${name} > `);
+        continue;
+      }
+      const began = performance.now();
+      try {
+        await item.body(context);
+        counts.passed++;
+        keep({ name, status: 'passed', ms: Math.round(performance.now() - began) });
+      } catch (error) {
+        if (error instanceof Skipped) {
+          counts.skipped++;
+          keep({ name, status: 'skipped', reason: error.reason });
+          continue;
+        }
+        counts.failed++;
+        const message = error instanceof Error ? error.message : String(error);
+        console.log(`FAILED ${name}\n  ${message.slice(0, 600)}`);
+        keep({ name, status: 'failed', message: message.slice(0, 2000) });
+      }
+    }
+    for (const hook of suite.after) await hook(context);
+  };
+  await visit(root, '');
+  console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+  if (counts.failed || counts.passed === 0) process.exitCode = 1;
+}

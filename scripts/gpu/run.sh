@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Runs the packed suite and measurements on this machine's GPU. Records go to $OUT (or out/ beside this file) as JSON lines.
+#   run.sh                  conformance, then measurements
+#   run.sh conformance      one of them; further words: a filter on names
+#   run.sh sanitize TOOL    conformance under compute-sanitizer (memcheck, racecheck, initcheck, synccheck)
+#   run.sh NAME …           NAME.mjs from this folder
+set -u
+here="$(cd "$(dirname "$0")" && pwd)"
+out="${OUT:-$here/out}"
+mkdir -p "$out"
+node="${LOWRANK_NODE:-/tmp/lowrank-node}"
+[ -x "$node" ] || { xz -dc "$here/node.xz" >"$node.$$" && chmod +x "$node.$$" && mv "$node.$$" "$node"; } || exit 1
+export LOWRANK_CUDA_BINARIES="$here/binaries"
+stamp="$(date -u +%Y%m%dT%H%M%S)"
+{
+  echo "{\"kind\":\"machine\",\"commit\":\"$(cat "$here/commit")\",\"at\":\"$stamp\",\"gpu\":\"$(nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem --format=csv,noheader 2>/dev/null | head -1)\",\"cpu\":\"$(nproc) cores\"}"
+} >>"$out/machine.jsonl"
+status=0
+conformance() { LOWRANK_RECORD="$out/conformance.jsonl" LOWRANK_FILTER="${1:-}" "$node" "$here/conformance.mjs" 2>&1 | tee "$out/conformance.log"; [ "${PIPESTATUS[0]}" = 0 ] || status=1; }
+selfcheck() { "$node" "$here/selfcheck.mjs" "$out/selfcheck.jsonl" "$@" 2>&1 | tee "$out/selfcheck.log"; [ "${PIPESTATUS[0]}" = 0 ] || status=1; }
+case "${1:-all}" in
+  all) conformance; selfcheck ;;
+  conformance | selfcheck) "$@" ;;
+  sanitize)
+    LOWRANK_FILTER="${3:-}" compute-sanitizer --tool "${2:-memcheck}" --error-exitcode 9 --print-limit 20 "$node" "$here/conformance.mjs" >"$out/sanitize-${2:-memcheck}.log" 2>&1
+    status=$?
+    grep -E "passed|=========.*(Invalid|ERROR SUMMARY|Race|Uninit|hazard|error)" "$out/sanitize-${2:-memcheck}.log" | sort | uniq -c | sort -rn | head -40
+    ;;
+  *) name="$1"; shift; "$node" "$here/$name.mjs" "$@" 2>&1 | tee "$out/$name.log"; status="${PIPESTATUS[0]}" ;;
+esac
+exit "$status"
