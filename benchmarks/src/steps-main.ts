@@ -1,0 +1,63 @@
+/**
+ * Whole training steps on one backend, a JSON line a case: node --conditions=source benchmarks/src/steps-main.ts [--backend cuda] [--cases name,…]
+ * [--steps 10] [--out FILE].
+ */
+import { appendFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import type { Backend, FloatDType, RecomputePolicy } from '@lowrank/tensor';
+import { Device } from '@lowrank/tensor';
+import { type ShapeName, shapeOf } from './shapes.ts';
+import { measureTrainStep } from './train-step.ts';
+
+const { values } = parseArgs({
+  options: { backend: { type: 'string', default: 'cuda' }, cases: { type: 'string' }, steps: { type: 'string', default: '10' }, out: { type: 'string' }, layers: { type: 'string' }, dtype: { type: 'string' } },
+});
+
+interface Case {
+  readonly shape: ShapeName;
+  readonly method: 'lora' | 'qlora';
+  readonly batch: number;
+  readonly length: number;
+  readonly recompute: RecomputePolicy;
+}
+
+const cases: Record<string, Case> = {
+  'smol-lora-1x512': { shape: 'smollm2-135m', method: 'lora', batch: 1, length: 512, recompute: 'none' },
+  'smol-qlora-8x512': { shape: 'smollm2-135m', method: 'qlora', batch: 8, length: 512, recompute: 'none' },
+  'smol-qlora-8x512-block': { shape: 'smollm2-135m', method: 'qlora', batch: 8, length: 512, recompute: 'block' },
+  '1b-qlora-1x512': { shape: 'llama-3.2-1b', method: 'qlora', batch: 1, length: 512, recompute: 'block' },
+  '8b-qlora-4-block': { shape: 'llama-3.1-8b', method: 'qlora', batch: 4, length: 2048, recompute: 'block' },
+  '8b-qlora-4-selective': { shape: 'llama-3.1-8b', method: 'qlora', batch: 4, length: 2048, recompute: 'selective' },
+  '8b-qlora-1-block': { shape: 'llama-3.1-8b', method: 'qlora', batch: 1, length: 2048, recompute: 'block' },
+  '8b-qlora-2-none': { shape: 'llama-3.1-8b', method: 'qlora', batch: 2, length: 2048, recompute: 'none' },
+  '8b-lora-4-block': { shape: 'llama-3.1-8b', method: 'lora', batch: 4, length: 2048, recompute: 'block' },
+  '8b-lora-2-none': { shape: 'llama-3.1-8b', method: 'lora', batch: 2, length: 2048, recompute: 'none' },
+};
+
+async function open(name: string): Promise<Backend> {
+  if (name === 'cpu') return (await import('@lowrank/backend-cpu')).cpuBackend();
+  if (name === 'cuda') return (await import('@lowrank/backend-cuda')).cudaBackend();
+  if (name === 'webgpu') return (await import('@lowrank/backend-webgpu')).webgpuBackend();
+  throw new TypeError(`no backend of this name: ${name}`);
+}
+
+const names = values.cases ? values.cases.split(',') : Object.keys(cases);
+for (const name of names) {
+  const c = cases[name];
+  if (!c) throw new TypeError(`no such case: ${name}. There are: ${Object.keys(cases).join(', ')}`);
+  const device = new Device(await open(values.backend));
+  const dtype = (values.dtype ?? device.backend.caps.preferredCompute) as FloatDType;
+  let line: object;
+  try {
+    const config = shapeOf(c.shape, values.layers ? Number(values.layers) : undefined);
+    const r = await measureTrainStep(device, { config, method: c.method, batch: c.batch, length: c.length, rank: 16, recompute: c.recompute, dtype, steps: Number(values.steps) });
+    const sorted = [...r.milliseconds].sort((a, b) => a - b);
+    line = { case: name, backend: device.backend.name, device: device.backend.caps.device, dtype, medianMs: sorted[sorted.length >> 1], tokensPerSecond: r.tokensPerSecond, peakGiB: r.peakBytes / 2 ** 30, reservedGiB: r.reservedBytes / 2 ** 30, tflops: r.flopsPerSecond / 1e12, loss: r.loss, milliseconds: r.milliseconds, fallbacks: device.explain(), leaked: device.memory().live };
+  } catch (error) {
+    line = { case: name, error: error instanceof Error ? error.stack : String(error) };
+  }
+  console.log(JSON.stringify(line));
+  if (values.out) appendFileSync(values.out, `${JSON.stringify(line)}\n`);
+  await device.close().catch(() => {});
+}
+process.exit(0);
