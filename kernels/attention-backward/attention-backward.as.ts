@@ -3,12 +3,13 @@ import { vexp } from '../common/wasm/math.as';
 import { at, storeRow } from '../common/wasm/rows.as';
 import { scratch } from '../common/wasm/runtime.as';
 import { F32, dotPiece } from '../common/wasm/simd.as';
-import { MR, NR, packColumns6, packColumns8, packRows6, packRows8, paddedDepth, tileColumn } from '../common/wasm/tile.as';
-import { MAX_D, TILE_K, TILE_Q, asF32, keyRanges } from '../attention/attention.as';
+import { MR, NR, packColumns6, packColumns8, packRows6, packRows8, paddedDepth, tile6x8, tileEdge } from '../common/wasm/tile.as';
+import { MAX_D, TILE_K, TILE_Q, addWeighted, asF32, keyRanges, panelRanges, scoreColumn } from '../attention/attention.as';
 
 const LIMITS: usize = 0;
+const PANELS: usize = LIMITS + <usize>(TILE_Q * 8);
 /** Of each query: lse and Δ. */
-const STATE: usize = LIMITS + <usize>(TILE_Q * 8);
+const STATE: usize = PANELS + <usize>(TILE_Q * 8);
 const EDGE: usize = STATE + <usize>(TILE_Q * 8);
 const SCORES: usize = EDGE + 256;
 const SLOPES: usize = SCORES + <usize>(TILE_Q * TILE_K * 4);
@@ -22,13 +23,16 @@ const ACC: usize = COLS_G + <usize>(TILE_Q * MAX_D * 4);
 const WIDE_A: usize = ACC + <usize>(TILE_Q * MAX_D * 4);
 const WIDE_B: usize = WIDE_A + <usize>(TILE_Q * MAX_D * 4);
 
-/** S → P = exp(S − lse) on [a, b), 0 elsewhere; dP → dS = P · (dP − Δ). */
-function slopeRow(s: usize, d: usize, a: i32, b: i32, width: i32, lse: f32, delta: f32): void {
+/** S → P = exp(S − lse) on [a, b), 0 elsewhere below `all`; dP → dS = P · (dP − Δ). */
+function slopeRow(s: usize, d: usize, a: i32, b: i32, all: i32, lse: f32, delta: f32): void {
   if (a >= b) {
-    memory.fill(s, 0, <usize>width << 2);
-    memory.fill(d, 0, <usize>width << 2);
+    memory.fill(s, 0, <usize>all << 2);
+    memory.fill(d, 0, <usize>all << 2);
     return;
   }
+  const width = (b + 7) & ~7;
+  memory.fill(s + (<usize>width << 2), 0, <usize>(all - width) << 2);
+  memory.fill(d + (<usize>width << 2), 0, <usize>(all - width) << 2);
   const shift = f32x4.splat(lse);
   const vd = f32x4.splat(delta);
   for (let i = 0; i < width; i += 4) {
@@ -47,17 +51,34 @@ function slopeRow(s: usize, d: usize, a: i32, b: i32, width: i32, lse: f32, delt
   }
 }
 
-/** acc[keys, D] += alpha · Tᵀ·B, where T [rows, TILE_K] is a tile of scores and B the column panels of q or dy. */
+/** First row of a tile, rounded down to an even one, that sees a key from `key` on; `rows` if none does. */
+function firstRow(limits: usize, rows: i32, key: i32): i32 {
+  let r = 0;
+  while (r < rows && load<i32>(limits + (<usize>r << 3), 4) <= key) r++;
+  return r == rows ? rows : r & ~1;
+}
+
+/**
+ * acc[keys, D] += alpha · Tᵀ·B, where T [rows, TILE_K] is a tile of weights and B the column panels of q or dy. Each panel of six keys starts at
+ * the first row that sees one of them: rows before it have weight 0.
+ */
 function addTransposed(
-  tile: usize, keys: i32, rows: i32, panels: usize, panelBytes: usize, D: i32, out: usize, ld: usize, alpha: f32, pack: usize, edge: usize,
+  tile: usize, keys: i32, k0: i32, rows: i32, limits: usize, panels: usize, panelBytes: usize, D: i32, out: usize, ld: usize, alpha: f32, pack: usize,
+  edge: usize,
 ): void {
-  const kc = paddedDepth(rows);
-  const bytes = <usize>(kc * MR * 4);
   for (let i = 0; i < keys; i += MR) {
-    packColumns6(pack + <usize>(i / MR) * bytes, tile + (<usize>i << 2), TILE_K * 4, min<i32>(MR, keys - i), rows);
-  }
-  for (let n = 0; n < D; n += NR) {
-    tileColumn(pack, bytes, panels + <usize>(n / NR) * panelBytes, kc, out + (<usize>n << 2), ld, alpha, true, keys, min<i32>(NR, D - n), edge);
+    const valid = min<i32>(MR, keys - i);
+    const from = firstRow(limits, rows, k0 + i);
+    if (from == rows) continue;
+    packColumns6(pack, tile + <usize>(from * TILE_K * 4) + (<usize>i << 2), TILE_K * 4, valid, rows - from);
+    const kc = paddedDepth(rows - from);
+    const start = <usize>(from * NR * 4);
+    for (let n = 0; n < D; n += NR) {
+      const b = panels + <usize>(n / NR) * panelBytes + start;
+      const c = out + <usize>i * ld + (<usize>n << 2);
+      if (valid == MR && D - n >= NR) tile6x8(pack, b, kc, c, ld, alpha, true);
+      else tileEdge(pack, b, kc, c, ld, alpha, true, valid, min<i32>(NR, D - n), edge);
+    }
   }
 }
 
@@ -95,6 +116,7 @@ export function attentionBackward(
       const rows = min<i32>(TILE_Q, Tq - q0);
       const full = ((rows + MR - 1) / MR) * MR;
       const range = keyRanges(base + LIMITS, starts, ends, b, sB, sT, eB, eT, q0, rows, Tq, Tk, causal != 0);
+      panelRanges(base + PANELS, base + LIMITS, rows);
       const last = <i32>(range >> 32);
       const first = <i32>range;
       const panelRows = <usize>(paddedDepth(rows) * NR * 4);
@@ -134,9 +156,9 @@ export function attentionBackward(
         for (let n = 0; n < keys; n += NR) {
           const valid = min<i32>(NR, keys - n);
           packRows8(base + PACK_B, kf + <usize>n * kStride, kStride, valid, D);
-          tileColumn(base + PACK_Q, panelD, base + PACK_B, depth, scores + (<usize>n << 2), TILE_K * 4, scale, false, full, NR, base + EDGE);
+          scoreColumn(base + PACK_Q, panelD, base + PACK_B, depth, scores + (<usize>n << 2), scale, rows, base + PANELS, k0 + n);
           packRows8(base + PACK_B, vf + <usize>n * vStride, vStride, valid, D);
-          tileColumn(base + PACK_G, panelD, base + PACK_B, depth, slopes + (<usize>n << 2), TILE_K * 4, 1, false, full, NR, base + EDGE);
+          scoreColumn(base + PACK_G, panelD, base + PACK_B, depth, slopes + (<usize>n << 2), 1, rows, base + PANELS, k0 + n);
         }
         for (let i = 0; i < rows; i++) {
           const lo = load<i32>(base + LIMITS + (<usize>i << 3));
@@ -146,17 +168,10 @@ export function attentionBackward(
           slopeRow(scores + row, slopes + row, max<i32>(0, lo - k0), min<i32>(keys, hi - k0), columns, load<f32>(state), load<f32>(state, 4));
         }
         const o = <usize>k0 * ldGrad;
-        addTransposed(scores, keys, rows, base + COLS_G, panelRows, D, dvh + o, ldGrad, 1, base + PACK_S, base + EDGE);
-        addTransposed(slopes, keys, rows, base + COLS_Q, panelRows, D, dkh + o, ldGrad, scale, base + PACK_S, base + EDGE);
-        const kc = paddedDepth(keys);
-        const panelS = <usize>(kc * MR * 4);
-        for (let i = 0; i < rows; i += MR) {
-          packRows6(base + PACK_S + <usize>(i / MR) * panelS, slopes + <usize>(i * TILE_K * 4), TILE_K * 4, min<i32>(MR, rows - i), keys);
-        }
-        for (let n = 0; n < D; n += NR) {
-          packColumns8(base + PACK_B, kf + (<usize>n << 2), kStride, min<i32>(NR, D - n), keys);
-          tileColumn(base + PACK_S, panelS, base + PACK_B, kc, acc + (<usize>n << 2), ldAcc, scale, true, full, NR, base + EDGE);
-        }
+        const limits = base + LIMITS;
+        addTransposed(scores, keys, k0, rows, limits, base + COLS_G, panelRows, D, dvh + o, ldGrad, 1, base + PACK_S, base + EDGE);
+        addTransposed(slopes, keys, k0, rows, limits, base + COLS_Q, panelRows, D, dkh + o, ldGrad, scale, base + PACK_S, base + EDGE);
+        addWeighted(slopes, keys, rows, base + PANELS, k0, kf, kStride, D, acc, ldAcc, scale, base + PACK_S, base + PACK_B);
       }
       for (let i = 0; i < rows; i++) storeRow(type, at(dq, type, b * xB + (q0 + i) * xT + h * xH), 1, acc + <usize>i * ldAcc, D);
     }

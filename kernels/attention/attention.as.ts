@@ -4,7 +4,7 @@ import { log64, vexp } from '../common/wasm/math.as';
 import { at, storeRow } from '../common/wasm/rows.as';
 import { scratch } from '../common/wasm/runtime.as';
 import { F32, I32, hmax, hsum } from '../common/wasm/simd.as';
-import { MR, NR, packColumns8, packRows6, packRows8, paddedDepth, tileColumn } from '../common/wasm/tile.as';
+import { MR, NR, packColumns8, packRows6, packRows8, paddedDepth, tile6x8 } from '../common/wasm/tile.as';
 
 export const TILE_Q: i32 = 96;
 export const TILE_K: i32 = 64;
@@ -12,9 +12,10 @@ export const TILE_K: i32 = 64;
 export const MAX_D: i32 = 256;
 
 const LIMITS: usize = 0;
-const STATE: usize = LIMITS + <usize>(TILE_Q * 8);
-const EDGE: usize = STATE + <usize>(TILE_Q * 8);
-const SCORES: usize = EDGE + 256;
+/** Of each panel of six queries: smallest start and largest end. */
+const PANELS: usize = LIMITS + <usize>(TILE_Q * 8);
+const STATE: usize = PANELS + <usize>(TILE_Q * 8);
+const SCORES: usize = STATE + <usize>(TILE_Q * 8);
 const PACK_P: usize = SCORES + <usize>(TILE_Q * TILE_K * 4);
 const PACK_Q: usize = PACK_P + <usize>(TILE_Q * (TILE_K + 2) * 4);
 const PACK_B: usize = PACK_Q + <usize>(TILE_Q * MAX_D * 4);
@@ -54,6 +55,64 @@ export function keyRanges(
   return (<u64>most << 32) | <u64>least;
 }
 
+/** Brings `limits` of rows together for each panel of six at `panels`: a panel that sees no key has start 2³¹ − 1 and end 0. */
+export function panelRanges(panels: usize, limits: usize, rows: i32): void {
+  for (let i = 0; i < rows; i += MR) {
+    let least = i32.MAX_VALUE;
+    let most = 0;
+    for (let r = i; r < min<i32>(rows, i + MR); r++) {
+      const lo = load<i32>(limits + (<usize>r << 3));
+      const hi = load<i32>(limits + (<usize>r << 3), 4);
+      if (hi > lo) {
+        least = min<i32>(least, lo);
+        most = max<i32>(most, hi);
+      }
+    }
+    const to = panels + (<usize>(i / MR) << 3);
+    store<i32>(to, least);
+    store<i32>(to, most, 4);
+  }
+}
+
+/** Products of the row panels that see any of the keys key…key + 7 with the panel of columns at `b`; others stay as they are. */
+export function scoreColumn(
+  a: usize, panelBytes: usize, b: usize, depth: i32, c: usize, alpha: f32, rows: i32, panels: usize, key: i32,
+): void {
+  for (let i = 0; i < rows; i += MR) {
+    if (load<i32>(panels) < key + NR && load<i32>(panels, 4) > key) tile6x8(a, b, depth, c, TILE_K * 4, alpha, false);
+    panels += 8;
+    a += panelBytes;
+    c += MR * TILE_K * 4;
+  }
+}
+
+/** Keys of a tile from k0 that a panel needs: up to its largest end. */
+@inline
+export function keysOf(panels: usize, panel: i32, k0: i32, keys: i32): i32 {
+  return max<i32>(0, min<i32>(keys, load<i32>(panels + (<usize>panel << 3), 4) - k0));
+}
+
+/**
+ * acc[rows, D] += alpha · T·B, where T [rows, TILE_K] is a tile of weights (0 where a row does not see a key) and row k of B lies at b + k·stride.
+ * Each panel of rows stops at the last key that it sees.
+ */
+export function addWeighted(
+  tile: usize, keys: i32, rows: i32, panels: usize, k0: i32, b: usize, stride: usize, D: i32, acc: usize, ld: usize, alpha: f32, pack: usize, packB: usize,
+): void {
+  const panelBytes = <usize>((TILE_K + 2) * MR * 4);
+  for (let i = 0; i < rows; i += MR) {
+    const n = keysOf(panels, i / MR, k0, keys);
+    if (n > 0) packRows6(pack + <usize>(i / MR) * panelBytes, tile + <usize>(i * TILE_K * 4), TILE_K * 4, min<i32>(MR, rows - i), n);
+  }
+  for (let d = 0; d < D; d += NR) {
+    packColumns8(packB, b + (<usize>d << 2), stride, min<i32>(NR, D - d), keys);
+    for (let i = 0; i < rows; i += MR) {
+      const n = keysOf(panels, i / MR, k0, keys);
+      if (n > 0) tile6x8(pack + <usize>(i / MR) * panelBytes, packB, paddedDepth(n), acc + <usize>i * ld + (<usize>d << 2), ld, alpha, true);
+    }
+  }
+}
+
 /** Rows of any float type as f32: themselves, or a dense copy of row length D at `temp`. */
 @inline
 export function asF32(type: i32, p: usize, stride: i32, rows: i32, D: i32, temp: usize): usize {
@@ -62,12 +121,14 @@ export function asF32(type: i32, p: usize, stride: i32, rows: i32, D: i32, temp:
   return temp;
 }
 
-/** One row of a tile: P = exp(S − m) on [a, b), 0 elsewhere; brings m, l and the row of the accumulator up to date. */
-function softmaxRow(s: usize, a: i32, b: i32, width: i32, state: usize, acc: usize, D: i32): void {
+/** One row of a tile: P = exp(S − m) on [a, b), 0 elsewhere below `all`; brings m, l and the row of the accumulator up to date. */
+function softmaxRow(s: usize, a: i32, b: i32, all: i32, state: usize, acc: usize, D: i32): void {
   if (a >= b) {
-    memory.fill(s, 0, <usize>width << 2);
+    memory.fill(s, 0, <usize>all << 2);
     return;
   }
+  const width = (b + 7) & ~7;
+  memory.fill(s + (<usize>width << 2), 0, <usize>(all - width) << 2);
   if (a > 0) for (let i = 0; i < a; i++) store<f32>(s + (<usize>i << 2), -Infinity);
   for (let i = b; i < width; i++) store<f32>(s + (<usize>i << 2), -Infinity);
   let v = f32x4.splat(-Infinity);
@@ -132,6 +193,7 @@ export function attention(
     const rows = min<i32>(TILE_Q, Tq - q0);
     const full = ((rows + MR - 1) / MR) * MR;
     const range = keyRanges(base + LIMITS, starts, ends, b, sB, sT, eB, eT, q0, rows, Tq, Tk, causal != 0);
+    panelRanges(base + PANELS, base + LIMITS, rows);
     const last = <i32>(range >> 32);
     const first = <i32>range;
     const qp = at(q, type, b * qB + q0 * qT + h * qH);
@@ -154,7 +216,7 @@ export function attention(
       const vStride = <usize>(type == F32 ? vT : D) << 2;
       for (let n = 0; n < keys; n += NR) {
         packRows8(base + PACK_B, kf + <usize>n * kStride, kStride, min<i32>(NR, keys - n), D);
-        tileColumn(base + PACK_Q, panelQ, base + PACK_B, depth, scores + (<usize>n << 2), TILE_K * 4, scale, false, full, NR, base + EDGE);
+        scoreColumn(base + PACK_Q, panelQ, base + PACK_B, depth, scores + (<usize>n << 2), scale, rows, base + PANELS, k0 + n);
       }
       for (let i = 0; i < rows; i++) {
         const lo = load<i32>(base + LIMITS + (<usize>i << 3));
@@ -164,15 +226,7 @@ export function attention(
           base + STATE + (<usize>i << 3), acc + <usize>i * ldAcc, width,
         );
       }
-      const kc = paddedDepth(keys);
-      const panelP = <usize>(kc * MR * 4);
-      for (let i = 0; i < rows; i += MR) {
-        packRows6(base + PACK_P + <usize>(i / MR) * panelP, scores + <usize>(i * TILE_K * 4), TILE_K * 4, min<i32>(MR, rows - i), keys);
-      }
-      for (let n = 0; n < D; n += NR) {
-        packColumns8(base + PACK_B, vf + (<usize>n << 2), vStride, min<i32>(NR, D - n), keys);
-        tileColumn(base + PACK_P, panelP, base + PACK_B, kc, acc + (<usize>n << 2), ldAcc, 1, true, full, NR, base + EDGE);
-      }
+      addWeighted(scores, keys, rows, base + PANELS, k0, vf, vStride, D, acc, ldAcc, 1, base + PACK_P, base + PACK_B);
     }
     for (let i = 0; i < rows; i++) {
       const m = load<f32>(base + STATE + (<usize>i << 3));

@@ -1,13 +1,15 @@
 // Per-instance state and the claiming of chunks. Threads share the memory; globals belong to one instance, so each thread has its own scratch.
+import { writeConstants } from './math.as';
 
 /** Bytes of scratch that an instance must be given before it runs a kernel that tiles. */
 export const SCRATCH_BYTES: i32 = 2 << 20;
 
 let base: usize = 0;
 
-/** Gives this instance its own `SCRATCH_BYTES` of scratch, 64-byte aligned. */
+/** Gives this instance its own `SCRATCH_BYTES` of scratch, 64-byte aligned, and writes the constants of math.as.ts. */
 export function setScratch(p: usize): void {
   base = p;
+  writeConstants();
 }
 
 export function scratchBytes(): i32 {
