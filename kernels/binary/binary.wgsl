@@ -91,11 +91,7 @@ fn element(at: At) -> y_t {
 #elif WHOLE || OP == pow
   return $(FORMULA);
 #else
-#if OP == div
-  let result = divide(a, b);
-#else
   let result = $(FORMULA);
-#endif
   return select(result, not_a_number(), is_nan(a) || is_nan(b));
 #endif
 #endif

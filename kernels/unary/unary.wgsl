@@ -1,4 +1,4 @@
-// Operand a: x. FORMULA is the row OP of table.ts, over x and the parameters p (f0) and q (f1). Floats only.
+// Operand a: x. FORMULA is a row of table.ts, over x and the parameters p (f0) and q (f1). Floats only.
 #include "common/wgsl/elementwise.wgsl"
 #include "common/wgsl/operand.wgsl" (N = a)
 #include "common/wgsl/trigonometry.wgsl"
@@ -20,12 +20,6 @@ fn element(at: At) -> y_t {
   let x = a_load(at.a);
   let p = P.f0;
   let q = P.f1;
-#if OP == reciprocal
-  let result = divide(1.0, x);
-#elif OP == silu
-  let result = silu_times(x, 1.0);
-#else
   let result = $(FORMULA);
-#endif
   return select(result, x, is_nan(x));
 }

@@ -8,6 +8,8 @@ import { Pipelines } from './gpu/pipelines.ts';
 import { Scratch } from './gpu/scratch.ts';
 import { Stream } from './gpu/stream.ts';
 import { copyBytes, elementwisePrimitives } from './ops/elementwise.ts';
+import { matmul } from './ops/matmul.ts';
+import { quantOps } from './ops/quant.ts';
 import { reduce, scatterAdd } from './ops/reduce.ts';
 import { rowOps } from './ops/rows.ts';
 
@@ -44,10 +46,11 @@ export function createBackend(device: GPUDevice, facts: AdapterFacts): WebGpuBac
     name: 'webgpu', caps, memory, device, adapter: facts,
     primitives: {
       ...elementwisePrimitives(launcher),
-      reduce: (call) => reduce(launcher, scratch, call),
-      scatterAdd: (call) => scatterAdd(launcher, call),
+      matmul: (call: any) => matmul(launcher, scratch, call),
+      reduce: (call: any) => reduce(launcher, scratch, call),
+      scatterAdd: (call: any) => scatterAdd(launcher, call),
     } as never,
-    fused: { ...rowOps(launcher) },
+    fused: { ...rowOps(launcher), ...quantOps(launcher, scratch) },
     async synchronize() { stream.flush(); await gpu.queue.onSubmittedWorkDone(); await gpu.settle(); },
     async close() { stream.flush(); gpu.close(); },
     async gpuTime() { return 0; },

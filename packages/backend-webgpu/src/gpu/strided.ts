@@ -41,6 +41,8 @@ export interface Strided {
   readonly op: string;
   readonly file: string;
   readonly shape: readonly number[];
+  /** Row-major index of the first element, where the shape is the end of a longer one. */
+  readonly start?: number;
   readonly y: StridedOperand;
   readonly a?: StridedOperand | undefined;
   readonly b?: StridedOperand | undefined;
@@ -100,7 +102,7 @@ export function elementwise(launcher: Launcher, e: Strided): void {
     e,
     axes.shape,
     present.map((p, i) => ({ ...p, strides: axes.strides[i]! })),
-    0,
+    e.start ?? 0,
   );
 }
 

@@ -97,7 +97,7 @@ function unary(launcher: Launcher, { inputs: { x }, outputs: { y }, attrs }: Cal
     return elementwise(launcher, {
       ...common,
       file: 'unary/unary.wgsl',
-      defines: { OP: op, FORMULA: unaryOps[op].wgsl },
+      defines: { FORMULA: unaryOps[op].wgsl },
       words: { f0: p, f1: q },
     });
   const whole = Number.isInteger(p) && Number.isInteger(q);

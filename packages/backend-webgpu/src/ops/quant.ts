@@ -1,0 +1,245 @@
+import {
+  type Backend,
+  bytesOf,
+  type Dequantize,
+  type FusedKernel,
+  fp4Bounds,
+  fp4Codes,
+  isContiguous,
+  nf4Bounds,
+  type QuantAttrs,
+  type QuantMatmul,
+  type Quantize,
+  type QuantType,
+  type QuantViews,
+  quantBits,
+  type Refusal,
+  sizeOf,
+  specOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
+import type { Arg, Launcher } from '../gpu/launcher.ts';
+import type { Scratch } from '../gpu/scratch.ts';
+import { elementwise } from '../gpu/strided.ts';
+import { partialMatrix } from './matmul.ts';
+import { chooseSplits, chooseTile, launchProduct, type Matrix, type Product, threadsOf } from './tiles.ts';
+
+type QuantOps = 'quantize' | 'dequantize' | 'quantMatmul';
+type QuantSpecs = { readonly [K in keyof QuantViews]: TensorSpec | undefined };
+
+/** Ops on blockwise-quantized tensors. */
+export function quantOps(launcher: Launcher, scratch: Scratch): Pick<NonNullable<Backend['fused']>, QuantOps> {
+  const quantize: FusedKernel<Quantize> = {
+    accepts: ({ outputs }) => isContiguous(outputs.codes) || { refused: 'codes must be contiguous' },
+    run: ({ inputs, outputs, attrs }) => runQuantize(launcher, inputs, outputs, attrs),
+  };
+  const dequantize: FusedKernel<Dequantize> = {
+    accepts: ({ inputs }) => packed(inputs.weight as QuantSpecs),
+    workspace: ({ inputs, outputs, attrs }) => (isContiguous(outputs.y) ? tailBytes(inputs.weight as QuantSpecs, attrs) : scaleBytes(inputs.weight as QuantSpecs, attrs)),
+    run: ({ inputs, outputs, attrs, workspace }) => runDequantize(launcher, inputs.weight, outputs.y, attrs, workspace),
+  };
+  const quantMatmul: FusedKernel<QuantMatmul> = {
+    accepts: ({ inputs }) => packed(inputs.weight as QuantSpecs),
+    workspace: ({ inputs, attrs }) => scaleBytes(inputs.weight as QuantSpecs, attrs),
+    run: ({ inputs: { x, weight, c }, outputs: { y }, attrs, workspace }) =>
+      quantProduct(launcher, scratch, 'quantMatmul', {
+        x,
+        y,
+        c,
+        weight,
+        scales: scalesOf(launcher, weight, attrs, workspace),
+        attrs,
+        transposed: attrs.transposed,
+      }),
+  };
+  return { quantize, dequantize, quantMatmul };
+}
+
+/** Every part must lie side by side; that is how quantized tensors are made. */
+export function packed(weight: QuantSpecs): true | Refusal {
+  for (const [name, spec] of Object.entries(weight))
+    if (spec && !isContiguous(spec)) return { refused: `${name} of the quantized weight must be contiguous` };
+  return true;
+}
+
+function blocksOf({ shape, blockSize }: QuantAttrs): number {
+  return Math.ceil(sizeOf(shape) / blockSize);
+}
+
+/** Workspace for the f32 scales of a double-quantized weight. */
+export function scaleBytes(weight: QuantSpecs, attrs: QuantAttrs): number {
+  return weight.absmax?.dtype === 'u8' ? Math.ceil((blocksOf(attrs) * 4) / 256) * 256 : 0;
+}
+
+/** The same, where only the end of the tensor is done an element at a time. */
+function tailBytes(weight: QuantSpecs, attrs: QuantAttrs): number {
+  const elements = 32 / quantBits[attrs.quantType];
+  return sizeOf(attrs.shape) % elements === 0 ? 0 : scaleBytes(weight, attrs);
+}
+
+/** The f32 scales of a weight's blocks: its absmax, or made in `workspace`. */
+export function scalesOf(launcher: Launcher, weight: QuantViews, attrs: QuantAttrs, workspace: View | undefined): View {
+  if (weight.absmax.dtype === 'f32') return flatView(weight.absmax);
+  const scales: View = { ...specOf([blocksOf(attrs)], 'f32'), buffer: workspace!.buffer, byteOffset: workspace!.byteOffset };
+  elementwise(launcher, {
+    op: 'dequantize',
+    file: 'dequantize/scales.wgsl',
+    shape: scales.shape,
+    y: { view: scales },
+    a: { view: flatView(weight.absmax) },
+    extras: {
+      nested: { view: weight.nestedAbsmax!, offset: 'u0' },
+      book: { view: weight.nestedCodebook!, offset: 'u1' },
+      offset: { view: weight.offset!, offset: 'u2' },
+    },
+  });
+  return scales;
+}
+
+function flatView(view: View): View {
+  return { ...view, shape: [sizeOf(view.shape)], strides: [1] };
+}
+
+function runDequantize(launcher: Launcher, weight: QuantViews, y: View, attrs: QuantAttrs, workspace: View | undefined): void {
+  const n = sizeOf(y.shape);
+  if (n === 0) return;
+  const bits = quantBits[attrs.quantType];
+  const shift = Math.log2(attrs.blockSize);
+  const size = bytesOf[y.dtype];
+  const elements = 32 / bits;
+  const aligned = isContiguous(y) && y.byteOffset % 16 === 0 && weight.codes.byteOffset % 4 === 0;
+  const fits = [y, weight.codes].every((v) => v.buffer.byteLength <= launcher.gpu.maxBinding);
+  const words = aligned && fits ? Math.floor(n / elements) : 0;
+  if (words > 0) {
+    const nested = weight.absmax.dtype === 'u8';
+    const wide = bits === 4 && size === 2;
+    const args: Arg[] = [
+      { name: 'y', view: y, write: true, vector: wide || size === 4 ? 4 : 2 },
+      { name: 'w', view: weight.codes },
+      { name: 's', view: weight.absmax },
+      { name: 't', view: weight.codebook },
+    ];
+    if (nested) args.push({ name: 'nested', view: weight.nestedAbsmax! }, { name: 'book', view: weight.nestedCodebook! }, { name: 'offset', view: weight.offset! });
+    const bound = launcher.bind('dequantize', args);
+    launcher.params.start().u32(words, ...bound.offsets.slice(0, 4), bound.offsets[4] ?? 0, bound.offsets[5] ?? 0, bound.offsets[6] ?? 0, shift, 0);
+    launcher.launchFlat(bound, 'dequantize/dequantize.wgsl', { BITS: bits, NESTED: nested, WIDE: wide }, Math.ceil(words / 1024));
+  }
+  const done = words * elements;
+  if (done === n) return;
+  const rest: View = done === 0 ? y : { ...specOf([n - done], y.dtype), buffer: y.buffer, byteOffset: y.byteOffset + done * size };
+  elementwise(launcher, {
+    op: 'dequantize',
+    file: 'dequantize/element.wgsl',
+    shape: rest.shape,
+    start: done,
+    y: { view: rest },
+    extras: {
+      w: { view: weight.codes, offset: 'u0' },
+      s: { view: scalesOf(launcher, weight, attrs, workspace), offset: 'u1' },
+      t: { view: weight.codebook, offset: 'u2' },
+    },
+    defines: { BITS: bits },
+    words: { u3: shift },
+  });
+}
+
+/** The decision bounds and codes of the 4-bit types, for the shader. */
+function decisions(type: QuantType): Record<string, string | number> {
+  if (type === 'int8') return {};
+  const bounds = type === 'nf4' ? nf4Bounds : fp4Bounds;
+  const code = (n: number) => (type === 'nf4' ? n : fp4Codes[n]!);
+  const defines: Record<string, string | number> = { CODE_0: code(0) };
+  bounds.forEach((bound, i) => {
+    defines[`BOUND_${i}`] = Math.fround(bound).toExponential();
+    defines[`CODE_AFTER_${i}`] = code(i + 1);
+  });
+  return defines;
+}
+
+function runQuantize(
+  launcher: Launcher,
+  { x, codebook, offset }: Quantize['inputs'],
+  { codes, absmax }: Quantize['outputs'],
+  { quantType, blockSize }: Quantize['attrs'],
+): void {
+  const count = sizeOf(x.shape);
+  if (count === 0) return;
+  const onWords = codes.byteOffset % 4 === 0;
+  const int8 = quantType === 'int8';
+  const args: Arg[] = [
+    { name: 'codes', view: codes, write: true, atomic: !onWords },
+    { name: 'absmax', view: absmax, write: true },
+    { name: 'x', view: x },
+  ];
+  if (int8) args.push({ name: 't', view: codebook });
+  if (offset) args.push({ name: 'offset', view: offset });
+  const bound = launcher.bind('quantize', args);
+  const at = (name: string) => bound.offsets[args.findIndex((a) => a.name === name)] ?? 0;
+  const blocks = Math.ceil(count / blockSize);
+  launcher.params.start().u32(count, blockSize, blocks, at('x'), at('codes'), at('absmax'), absmax.strides[0]!, at('t'), at('offset'), 0);
+  launcher.launchFlat(bound, 'quantize/quantize.wgsl', { TYPE: quantType, WORDS: onWords, OFFSET: offset !== undefined, ...decisions(quantType) }, blocks);
+}
+
+/** y = x · Wᵀ (or x · W, transposed) + c, and perhaps h · lᵀ · scale, with W dequantized on the way. */
+export interface QuantProduct {
+  readonly x: View;
+  readonly y: View;
+  readonly c?: View | undefined;
+  readonly weight: QuantViews;
+  /** f32, one a block. */
+  readonly scales: View;
+  readonly attrs: QuantAttrs;
+  readonly transposed: boolean;
+  readonly extra?: Product['extra'];
+}
+
+export function matrixOf(view: View): Matrix {
+  return { view, row: view.shape[0] === 1 ? 0 : view.strides[0]!, column: view.shape[1] === 1 ? 1 : view.strides[1]!, batch: [0, 0] };
+}
+
+export function quantProduct(launcher: Launcher, scratch: Scratch, op: string, q: QuantProduct): void {
+  const [rows, width] = q.attrs.shape as [number, number];
+  const [m, n] = q.y.shape as [number, number];
+  if (m === 0 || n === 0) return;
+  const k = q.transposed ? rows : width;
+  const bits = quantBits[q.attrs.quantType];
+  const tile = chooseTile(launcher.gpu, m, n, 1, (1 << bits) * 4);
+  const splits = q.extra ? 1 : chooseSplits(tile, m, n, k, 1);
+  const common: Omit<Product, 'y' | 'alpha' | 'beta'> = {
+    op,
+    file: 'quant-matmul/quant-matmul.wgsl',
+    m,
+    n,
+    k,
+    batch: [1, 1],
+    a: matrixOf(q.x),
+    splits,
+    tile,
+    extra: q.extra,
+    quant: { codes: q.weight.codes, scales: q.scales, codebook: q.weight.codebook, width, shift: Math.log2(q.attrs.blockSize) },
+    defines: {
+      BITS: bits,
+      TRANSPOSED: q.transposed,
+      ALIGNED: width % 4 === 0 && q.weight.codes.byteOffset % 4 === 0,
+      RIGHT_INNER: !q.transposed,
+      THREADS: threadsOf(tile),
+    },
+  };
+  if (splits === 1) {
+    launchProduct(launcher, { ...common, y: matrixOf(q.y), c: q.c && matrixOf(q.c), alpha: 1, beta: 1 });
+    return;
+  }
+  const partial = partialMatrix(scratch, splits, [1, 1], m, n);
+  launchProduct(launcher, { ...common, y: partial, alpha: 1, beta: 0 });
+  elementwise(launcher, {
+    op,
+    file: 'matmul/combine.wgsl',
+    shape: [m, n],
+    y: { view: q.y },
+    a: { view: partial.view, strides: [n, 1], reach: (splits - 1) * m * n },
+    b: q.c && { view: q.c },
+    defines: { ADDS: q.c !== undefined },
+    words: { u0: splits, u1: m * n, f0: 1, f1: 1 },
+  });
+}
