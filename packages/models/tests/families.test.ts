@@ -54,7 +54,7 @@ test.each(names)('%s: loss and gradients are those of PyTorch, whatever is recom
       using grad = parameters.get(key)!.grad!;
       const { data, shape } = vectors.get(key)!;
       expect(grad.shape).toEqual(shape);
-      const scale = data.reduce((m: number, x: number) => Math.max(m, Math.abs(x)), 0);
+      const scale = Math.max(...data.map(Math.abs));
       expect(largestDifference(await grad.toArray(), data) / scale, `${key}, recompute ${recompute}`).toBeLessThanOrEqual(1e-4);
     }
   }
