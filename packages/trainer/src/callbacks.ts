@@ -44,3 +44,22 @@ export interface Callbacks {
   readonly onEvaluate?: ((record: EvaluationRecord) => void | Promise<void>) | undefined;
   readonly onSave?: ((saved: { readonly step: number; readonly where: string }) => void | Promise<void>) | undefined;
 }
+
+/** How a run ended. */
+export interface TrainResult {
+  readonly stopped: 'finished' | 'early' | 'aborted';
+  /** Steps done, and passes over the data, in all. */
+  readonly step: number;
+  readonly epoch: number;
+  /** Of the last step. */
+  readonly loss: number;
+  /** Tokens without padding, in this call of `train`. */
+  readonly inputTokens: number;
+  readonly tokensPerSecond: number;
+  readonly seconds: number;
+  /** The lowest evaluation loss. */
+  readonly best: { readonly step: number; readonly loss: number } | undefined;
+  readonly memory: MemoryStatistics;
+  /** The checkpoint it ended with. */
+  readonly checkpoint: string | undefined;
+}

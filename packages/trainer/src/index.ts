@@ -1,6 +1,6 @@
 /** Data, losses, optimizers, schedules, the training loop, checkpoints and metrics. */
 export { type Anomaly, type AnomalyMonitor, detectAnomalies } from './anomaly.ts';
-export type { Callbacks, EvaluationRecord, StepInfo, StepRecord } from './callbacks.ts';
+export type { Callbacks, EvaluationRecord, StepInfo, StepRecord, TrainResult } from './callbacks.ts';
 export { type Checkpoint, type CheckpointStore, keptSteps, MemoryCheckpoints, type SavedTensor } from './checkpoint.ts';
 export { type Batch, collate } from './data/batch.ts';
 export { Dataset, type DatasetFacts, ignored, type Sample } from './data/dataset.ts';
@@ -22,4 +22,4 @@ export { type Schedule, scheduleFactor } from './optim/schedule.ts';
 export { Sgd, type SgdOptions } from './optim/sgd.ts';
 export type { TrainerOptions, TrainerSettings } from './options.ts';
 export type { EvaluationEntry, HistoryEntry, TrainerState } from './state.ts';
-export { Trainer, type TrainResult } from './trainer.ts';
+export { Trainer } from './trainer.ts';

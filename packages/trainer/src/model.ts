@@ -8,6 +8,8 @@ export interface HiddenInput {
   /** i32 [B, T]: the first position that each one sees. Absent where it is 0 everywhere. */
   readonly starts?: Tensor;
   readonly recompute?: RecomputePolicy;
+  /** Let what blocks keep wait in host memory, where the backend can. */
+  readonly offload?: boolean;
 }
 
 /**

@@ -110,7 +110,8 @@ function fromTemplates(record: SourceRecord, { prompt, completion, text }: Templ
 /** What a record asks to be learnt: by templates where given, else by the columns it has. */
 export function exampleOf(record: SourceRecord, templates: Templates = {}): Example {
   const { value, where } = record;
-  if (Object.values(templates).some((t) => t !== undefined)) return fromTemplates(record, templates);
+  const { prompt, completion, text } = templates;
+  if ((prompt ?? completion ?? text) !== undefined) return fromTemplates(record, templates);
   if (value.messages !== undefined) return chat(record, messages(value.messages, 'messages', where), 0);
   if (value.conversations !== undefined) return chat(record, conversations(record), 0);
   if (value.prompt !== undefined && value.completion !== undefined) {

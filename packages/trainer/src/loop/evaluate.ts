@@ -23,6 +23,11 @@ export interface EvaluateOptions {
   readonly onProgress?: (samples: number, of: number) => void;
 }
 
+/** Tokens of the longest row that evaluating `data` makes. */
+export function evaluationRow(data: Dataset): number {
+  return new BatchPlan(data, { batchSize: 1, shuffle: false }).longestRow;
+}
+
 /** Losses that stay on the device until they are read together. */
 const readEvery = 64;
 

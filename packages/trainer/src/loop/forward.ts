@@ -4,6 +4,7 @@ import type { BatchInputs } from './inputs.ts';
 
 export interface LossOptions {
   readonly recompute?: RecomputePolicy | undefined;
+  readonly offload?: boolean | undefined;
   /** Rows whose logits exist at a time. */
   readonly chunkRows?: number | undefined;
   /** f32 [1] */
@@ -12,9 +13,14 @@ export interface LossOptions {
 
 /** Σ scale · −ln p(label) over a batch's labels that count: a scalar. Logits exist for a chunk of rows at a time, and for no other rows. */
 export function batchLoss(model: TrainableModel, inputs: BatchInputs, options: LossOptions = {}): Tensor {
-  const { recompute, chunkRows, scale } = options;
+  const { recompute, offload, chunkRows, scale } = options;
   const { ids, positions, starts, rows, labels } = inputs;
-  const hidden = model.hidden(ids, { positions, ...(starts ? { starts } : {}), ...(recompute ? { recompute } : {}) });
+  const hidden = model.hidden(ids, {
+    positions,
+    ...(starts ? { starts } : {}),
+    ...(recompute ? { recompute } : {}),
+    ...(offload ? { offload } : {}),
+  });
   const flat = reshape(hidden, [-1, hidden.shape[hidden.rank - 1]!]);
   hidden.dispose();
   const seen = rows ? gather(flat, rows) : flat;

@@ -1,4 +1,4 @@
-import { copyInto, type Device, keep, scope, slice, type Tensor } from '@lowrank/tensor';
+import { copyInto, type Device, keep, reshape, scope, slice, type Tensor } from '@lowrank/tensor';
 
 /** Steps whose results the device can hold before they are read. */
 const capacity = 256;
@@ -24,7 +24,9 @@ export class LossLog<T> implements Disposable {
   /** Takes over a step's result f32 [2]: loss, gradient norm. */
   push(result: Tensor, known: T): void {
     const i = this.#pending.length;
-    scope(() => copyInto(result.alias(), slice(this.#ring, 0, i, i + 1).reshape([2])));
+    scope(() => {
+      copyInto(result, reshape(slice(this.#ring, 0, i, i + 1), [2]));
+    });
     this.#pending.push(known);
   }
 

@@ -1,31 +1,30 @@
-import type { Device, Tensor } from '@lowrank/tensor';
-import { type AnomalyMonitor, notFinite } from '../anomaly.ts';
-import type { Callbacks, StepInfo, StepRecord } from '../callbacks.ts';
-import { type MetricsSink, stepMetric } from '../metrics.ts';
+import type { Tensor } from '@lowrank/tensor';
+import { notFinite } from '../anomaly.ts';
+import type { StepInfo, StepRecord } from '../callbacks.ts';
+import { stepMetric } from '../metrics.ts';
+import type { Resolved } from '../options.ts';
+import type { TrainerState } from '../state.ts';
 import { LossLog } from './loss-log.ts';
-
-export interface ReporterOptions extends Pick<Callbacks, 'onLog'> {
-  readonly device: Device;
-  readonly metrics?: MetricsSink | undefined;
-  readonly anomalies?: AnomalyMonitor | undefined;
-  readonly onRecord: (record: StepRecord) => void;
-}
 
 /** Reads the results of steps while later ones run, and hands them on in order. At most one read is under way. */
 export class Reporter implements Disposable {
-  readonly #o: ReporterOptions;
+  readonly #o: Pick<Resolved, 'device' | 'metrics' | 'anomalies' | 'onLog'>;
+  readonly #state: TrainerState;
   readonly #log: LossLog<StepInfo>;
   #reading: Promise<void> = Promise.resolve();
   #start = performance.now();
   #last = performance.now();
 
-  constructor(options: ReporterOptions) {
+  /** Adds to the history of `state`. */
+  constructor(options: Pick<Resolved, 'device' | 'metrics' | 'anomalies' | 'onLog'>, state: TrainerState) {
     this.#o = options;
+    this.#state = state;
     this.#log = new LossLog(options.device);
   }
 
-  /** The clock of seconds and tokens per second starts. */
-  begin(): void {
+  /** The clock of seconds and tokens per second starts; anomalies from before do not count. */
+  async begin(): Promise<void> {
+    await this.#o.anomalies?.first();
     this.#start = this.#last = performance.now();
   }
 
@@ -59,7 +58,7 @@ export class Reporter implements Disposable {
   }
 
   async #handOn(read: ReturnType<LossLog<StepInfo>['read']>): Promise<void> {
-    const { device, metrics, anomalies, onLog, onRecord } = this.#o;
+    const { device, metrics, anomalies, onLog } = this.#o;
     const steps = await read;
     const anomaly = await anomalies?.first();
     const now = performance.now();
@@ -81,7 +80,7 @@ export class Reporter implements Disposable {
         seconds: (now - this.#start) / 1000,
         memory,
       };
-      onRecord(record);
+      this.#state.history.push({ step: known.step, loss, gradNorm, learningRate: known.learningRate });
       await metrics?.write(stepMetric(record));
       await onLog?.(record);
     }

@@ -1,37 +1,31 @@
-import {
-  backward,
-  copyInto,
-  type Device,
-  fillInto,
-  keep,
-  noGrad,
-  type RecomputePolicy,
-  reshape,
-  slice,
-  type Tensor,
-} from '@lowrank/tensor';
+import { backward, copyInto, fillInto, keep, noGrad, reshape, slice, type Tensor } from '@lowrank/tensor';
 import type { Batch } from '../data/batch.ts';
-import type { TrainableModel } from '../model.ts';
 import { clipScale, gradientNorm } from '../optim/clip.ts';
 import type { Optimizer } from '../optim/optimizer.ts';
 import type { Parameters } from '../optim/parameters.ts';
+import type { Resolved } from '../options.ts';
 import { batchLoss } from './forward.ts';
 import { BatchInputs, headRows } from './inputs.ts';
 import { Recorder } from './recorder.ts';
 
-export interface StepOptions {
-  readonly device: Device;
-  readonly model: TrainableModel;
+export interface StepOptions
+  extends Pick<
+    Resolved,
+    | 'device'
+    | 'model'
+    | 'maxGradNorm'
+    | 'recompute'
+    | 'offload'
+    | 'gradientAccumulationSteps'
+    | 'chunkRows'
+    | 'record'
+    | 'recordedShapes'
+    | 'dropoutSeed'
+    | 'seed'
+    | 'anomalies'
+  > {
   readonly parameters: Parameters;
   readonly optimizer: Optimizer;
-  readonly maxGradNorm?: number | undefined;
-  readonly recompute?: RecomputePolicy | undefined;
-  readonly chunkRows?: number | undefined;
-  readonly record: boolean;
-  readonly recordedShapes?: number | undefined;
-  /** u32 [4] that dropout reads. */
-  readonly dropoutSeed?: Tensor | undefined;
-  readonly seed: number;
 }
 
 /**
@@ -50,7 +44,9 @@ export class Step implements Disposable {
 
   constructor(options: StepOptions) {
     this.#o = options;
-    const { device, record } = options;
+    const { device } = options;
+    // a monitor looks at every step anew
+    const record = options.record === 'auto' && !options.anomalies;
     const zeros = (n: number) => keep(device.withClass('workspace', () => device.zeros([n])));
     this.#scale = zeros(1);
     this.#lossSum = zeros(1);
@@ -83,8 +79,10 @@ export class Step implements Disposable {
   }
 
   #backward(inputs: BatchInputs): void {
-    const { model, recompute, chunkRows } = this.#o;
-    const loss = batchLoss(model, inputs, { recompute, chunkRows, scale: this.#scale });
+    const { model, recompute, offload, chunkRows, parameters, gradientAccumulationSteps } = this.#o;
+    const loss = batchLoss(model, inputs, { recompute, offload, chunkRows, scale: this.#scale });
+    // gradients are zero before the only batch of a step: it may write them instead of adding
+    if (gradientAccumulationSteps === 1) for (const t of parameters.named.values()) t.freshGrad = true;
     backward(loss);
     noGrad(() => copyInto(this.#lossSum.add(reshape(loss.detach(), [1])), this.#lossSum));
   }

@@ -1,9 +1,12 @@
-import { binary, concat, noGrad, reduce, reshape, type Tensor } from '@lowrank/tensor';
+import { binary, concat, noGrad, reduce, reshape, scope, type Tensor } from '@lowrank/tensor';
 import type { Parameters } from './parameters.ts';
+
+/** Without gradients, and leaving nothing but the result. */
+const pure = (f: () => Tensor): Tensor => noGrad(() => scope(f));
 
 /** The global norm of all gradients, f32 [1], on the device: √Σ g². */
 export function gradientNorm({ flatGrad, units }: Parameters): Tensor {
-  return noGrad(() => {
+  return pure(() => {
     const squares = flatGrad
       ? [flatGrad.reduce('sumSquares')]
       : units.map(({ grad }) => reduce('sumSquares', grad, undefined, false, 'f32'));
@@ -15,5 +18,5 @@ export function gradientNorm({ flatGrad, units }: Parameters): Tensor {
 /** What gradients must be multiplied by so that their norm is at most `max`: min(1, max / (norm + 10⁻⁶)), as PyTorch clips. f32 [1]. */
 export function clipScale(norm: Tensor, max: number): Tensor {
   const { device } = norm;
-  return noGrad(() => binary('min', device.full([1], max).div(norm.add(1e-6)), device.full([1], 1)));
+  return pure(() => binary('min', device.full([1], max).div(norm.add(1e-6)), device.full([1], 1)));
 }

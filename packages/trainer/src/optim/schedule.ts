@@ -15,3 +15,13 @@ export function scheduleFactor(kind: Schedule, step: number, total: number, warm
   check(kind === 'cosine', 'train', 'unknown schedule', String(kind), 'Known: constant, linear, cosine');
   return Math.max(0, 0.5 * (1 + Math.cos(Math.PI * progress)));
 }
+
+/** The learning rate of a step (from 0). A warm-up below 1 is a share of all steps. */
+export function learningRateAt(
+  { learningRate, lrScheduler, warmupSteps }: { learningRate: number; lrScheduler: Schedule; warmupSteps: number },
+  step: number,
+  total: number,
+): number {
+  const warmup = warmupSteps < 1 ? Math.ceil(warmupSteps * total) : warmupSteps;
+  return learningRate * scheduleFactor(lrScheduler, step, total, warmup);
+}

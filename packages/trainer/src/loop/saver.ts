@@ -1,0 +1,69 @@
+import { LowrankError } from '@lowrank/tensor';
+import { type Checkpoint, restore } from '../checkpoint.ts';
+import { entryOf } from '../optim/entries.ts';
+import type { Optimizer, StateEntry } from '../optim/optimizer.ts';
+import type { Parameters } from '../optim/parameters.ts';
+import type { Resolved } from '../options.ts';
+import { checkSettings, type TrainerState } from '../state.ts';
+
+/** Saves a run's state, and brings it back. */
+export class Saver {
+  readonly #o: Pick<Resolved, 'checkpoints' | 'checkpointFiles' | 'metrics' | 'onSave'>;
+  readonly #state: TrainerState;
+  readonly #parameters: Parameters;
+  readonly #optimizer: Optimizer;
+  /** The step that was saved last, or resumed from, and where that is. */
+  last: { readonly step: number; readonly where: string } | undefined;
+
+  constructor(
+    options: Pick<Resolved, 'checkpoints' | 'checkpointFiles' | 'metrics' | 'onSave'>,
+    state: TrainerState,
+    parameters: Parameters,
+    optimizer: Optimizer,
+  ) {
+    this.#o = options;
+    this.#state = state;
+    this.#parameters = parameters;
+    this.#optimizer = optimizer;
+  }
+
+  /** Everything that a checkpoint holds, by name. */
+  *#entries(): Generator<StateEntry> {
+    for (const [name, tensor] of this.#parameters.named) yield entryOf(`parameters.${name}`, tensor);
+    yield* this.#optimizer.state();
+  }
+
+  get #store() {
+    const { checkpoints } = this.#o;
+    if (!checkpoints) throw new LowrankError('checkpoint', 'the trainer has no checkpoint store');
+    return checkpoints;
+  }
+
+  async save(): Promise<string> {
+    const { checkpointFiles, onSave } = this.#o;
+    const files = await checkpointFiles?.();
+    const tensors: Checkpoint['tensors'] = new Map([...this.#entries()].map((e) => [e.name, e]));
+    const where = await this.#store.save({ state: this.#state, tensors, ...(files ? { files } : {}) });
+    this.last = { step: this.#state.step, where };
+    await onSave?.(this.last);
+    return where;
+  }
+
+  async resume(which: 'latest' | 'best' | number): Promise<number | undefined> {
+    const saved = await this.#store.load(which);
+    if (!saved) return undefined;
+    checkSettings(saved.state, this.#state.settings, saved.where);
+    await restore(saved.tensors, [...this.#entries()], saved.where);
+    Object.assign(this.#state, saved.state);
+    this.last = { step: saved.state.step, where: saved.where };
+    await this.#o.metrics?.resume?.(saved.state.step);
+    return saved.state.step;
+  }
+
+  /** Puts the best parameters in place. */
+  async loadBest(): Promise<void> {
+    if (this.#state.best?.step === this.#state.step) return;
+    const best = await this.#store.load('best');
+    if (best) await restore(best.tensors, [...this.#entries()], best.where);
+  }
+}
