@@ -2,9 +2,46 @@ import { type DecoderConfig, readConfig } from '@lowrank/models';
 
 /** Public configurations, as their `config.json` has them: shapes alone, no weights. */
 const configs = {
-  'smollm2-135m': { model_type: 'llama', vocab_size: 49152, hidden_size: 576, intermediate_size: 1536, num_hidden_layers: 30, num_attention_heads: 9, num_key_value_heads: 3, rms_norm_eps: 1e-5, rope_theta: 100000, max_position_embeddings: 8192, tie_word_embeddings: true },
-  'llama-3.2-1b': { model_type: 'llama', vocab_size: 128256, hidden_size: 2048, intermediate_size: 8192, num_hidden_layers: 16, num_attention_heads: 32, num_key_value_heads: 8, head_dim: 64, rms_norm_eps: 1e-5, rope_theta: 500000, max_position_embeddings: 131072, tie_word_embeddings: true },
-  'llama-3.1-8b': { model_type: 'llama', vocab_size: 128256, hidden_size: 4096, intermediate_size: 14336, num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 8, rms_norm_eps: 1e-5, rope_theta: 500000, max_position_embeddings: 131072, tie_word_embeddings: false },
+  'smollm2-135m': {
+    model_type: 'llama',
+    vocab_size: 49152,
+    hidden_size: 576,
+    intermediate_size: 1536,
+    num_hidden_layers: 30,
+    num_attention_heads: 9,
+    num_key_value_heads: 3,
+    rms_norm_eps: 1e-5,
+    rope_theta: 100000,
+    max_position_embeddings: 8192,
+    tie_word_embeddings: true,
+  },
+  'llama-3.2-1b': {
+    model_type: 'llama',
+    vocab_size: 128256,
+    hidden_size: 2048,
+    intermediate_size: 8192,
+    num_hidden_layers: 16,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    head_dim: 64,
+    rms_norm_eps: 1e-5,
+    rope_theta: 500000,
+    max_position_embeddings: 131072,
+    tie_word_embeddings: true,
+  },
+  'llama-3.1-8b': {
+    model_type: 'llama',
+    vocab_size: 128256,
+    hidden_size: 4096,
+    intermediate_size: 14336,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    rms_norm_eps: 1e-5,
+    rope_theta: 500000,
+    max_position_embeddings: 131072,
+    tie_word_embeddings: false,
+  },
 } as const;
 
 export type ShapeName = keyof typeof configs;
@@ -32,6 +69,14 @@ export function flopsPerToken(c: DecoderConfig, length: number, rank: number): n
   const head = c.vocabSize * c.hiddenSize;
   const attention = c.layers * c.heads * c.headDim * length * 2 * (1 + 2.5);
   const a = c.hiddenSize;
-  const pairs = c.layers * rank * (a + c.heads * c.headDim + 2 * (a + c.kvHeads * c.headDim) + (c.heads * c.headDim + a) + 2 * (a + c.intermediateSize) + (c.intermediateSize + a));
+  const pairs =
+    c.layers *
+    rank *
+    (a +
+      c.heads * c.headDim +
+      2 * (a + c.kvHeads * c.headDim) +
+      (c.heads * c.headDim + a) +
+      2 * (a + c.intermediateSize) +
+      (c.intermediateSize + a));
   return 4 * (linear + head) + attention + 6 * pairs;
 }

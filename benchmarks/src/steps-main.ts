@@ -10,7 +10,14 @@ import { type ShapeName, shapeOf } from './shapes.ts';
 import { measureTrainStep } from './train-step.ts';
 
 const { values } = parseArgs({
-  options: { backend: { type: 'string', default: 'cuda' }, cases: { type: 'string' }, steps: { type: 'string', default: '10' }, out: { type: 'string' }, layers: { type: 'string' }, dtype: { type: 'string' } },
+  options: {
+    backend: { type: 'string', default: 'cuda' },
+    cases: { type: 'string' },
+    steps: { type: 'string', default: '10' },
+    out: { type: 'string' },
+    layers: { type: 'string' },
+    dtype: { type: 'string' },
+  },
 });
 
 interface Case {
@@ -50,9 +57,32 @@ for (const name of names) {
   let line: object;
   try {
     const config = shapeOf(c.shape, values.layers ? Number(values.layers) : undefined);
-    const r = await measureTrainStep(device, { config, method: c.method, batch: c.batch, length: c.length, rank: 16, recompute: c.recompute, dtype, steps: Number(values.steps) });
+    const r = await measureTrainStep(device, {
+      config,
+      method: c.method,
+      batch: c.batch,
+      length: c.length,
+      rank: 16,
+      recompute: c.recompute,
+      dtype,
+      steps: Number(values.steps),
+    });
     const sorted = [...r.milliseconds].sort((a, b) => a - b);
-    line = { case: name, backend: device.backend.name, device: device.backend.caps.device, dtype, medianMs: sorted[sorted.length >> 1], tokensPerSecond: r.tokensPerSecond, peakGiB: r.peakBytes / 2 ** 30, reservedGiB: r.reservedBytes / 2 ** 30, tflops: r.flopsPerSecond / 1e12, loss: r.loss, milliseconds: r.milliseconds, fallbacks: device.explain(), leaked: device.memory().live };
+    line = {
+      case: name,
+      backend: device.backend.name,
+      device: device.backend.caps.device,
+      dtype,
+      medianMs: sorted[sorted.length >> 1],
+      tokensPerSecond: r.tokensPerSecond,
+      peakGiB: r.peakBytes / 2 ** 30,
+      reservedGiB: r.reservedBytes / 2 ** 30,
+      tflops: r.flopsPerSecond / 1e12,
+      loss: r.loss,
+      milliseconds: r.milliseconds,
+      fallbacks: device.explain(),
+      leaked: device.memory().live,
+    };
   } catch (error) {
     line = { case: name, error: error instanceof Error ? error.stack : String(error) };
   }

@@ -1,7 +1,7 @@
 import { LoraModel } from '@lowrank/lora';
 import { CausalLm, type DecoderConfig, type WeightSource } from '@lowrank/models';
 import { BlockwiseWeight } from '@lowrank/nf4';
-import { type Device, type FloatDType, keep, type RecomputePolicy, scope, DenseWeight } from '@lowrank/tensor';
+import { DenseWeight, type Device, type FloatDType, keep, type RecomputePolicy, scope } from '@lowrank/tensor';
 import { Dataset, Trainer } from '@lowrank/trainer';
 import { flopsPerToken } from './shapes.ts';
 
@@ -16,6 +16,7 @@ export interface TrainStepOptions {
   /** Steps that are timed, after two that are not (one eager, one recorded). */
   readonly steps: number;
   readonly chunkRows?: number;
+  readonly offload?: boolean;
 }
 
 export interface TrainStepResult {
@@ -33,20 +34,27 @@ export interface TrainStepResult {
 export function randomWeights(device: Device, dtype: FloatDType, quantize: boolean): WeightSource {
   let site = 0;
   const normal = (shape: readonly number[], scale: number) =>
-    device.withClass('weights', () => keep(scope(() => device.random(shape, { seed: 1, site: ++site, dtype }).affine(scale, 0))));
+    device.withClass('weights', () =>
+      keep(scope(() => device.random(shape, { seed: 1, site: ++site, dtype }).affine(scale, 0))),
+    );
   return {
     linear: async (_, shape) => {
       if (!quantize) return new DenseWeight(normal(shape, 0.02));
       using values = normal(shape, 0.02);
       return BlockwiseWeight.quantize(values);
     },
-    tensor: async (name, shape) => (name.includes('norm') ? device.withClass('weights', () => keep(device.full(shape, 1, dtype))) : normal(shape, 0.02)),
+    tensor: async (name, shape) =>
+      name.includes('norm')
+        ? device.withClass('weights', () => keep(device.full(shape, 1, dtype)))
+        : normal(shape, 0.02),
   };
 }
 
 /** Times whole training steps (forward, backward, AdamW) on random weights and tokens, as the trainer runs them. */
 export async function measureTrainStep(device: Device, o: TrainStepOptions): Promise<TrainStepResult> {
-  const model = await CausalLm.create(device, o.config, randomWeights(device, o.dtype, o.method === 'qlora'), { computeDtype: o.dtype });
+  const model = await CausalLm.create(device, o.config, randomWeights(device, o.dtype, o.method === 'qlora'), {
+    computeDtype: o.dtype,
+  });
   device.pool.trim();
   const lora = new LoraModel(model, device);
   lora.addAdapter('default', { r: o.rank, loraAlpha: 2 * o.rank, targetModules: 'all-linear' });
@@ -66,7 +74,12 @@ export async function measureTrainStep(device: Device, o: TrainStepOptions): Pro
   device.pool.resetPeak();
   const trainer = new Trainer({
     device,
-    model: { parameters: () => lora.trainableParameters(), hidden: (ids, input) => model.hidden(ids, input), head: (rows) => model.head(rows), prepare: (n) => model.prepare(n) },
+    model: {
+      parameters: () => lora.trainableParameters(),
+      hidden: (ids, input) => model.hidden(ids, input),
+      head: (rows) => model.head(rows),
+      prepare: (n) => model.prepare(n),
+    },
     data,
     batchSize: o.batch,
     maxSteps: total,
@@ -76,6 +89,7 @@ export async function measureTrainStep(device: Device, o: TrainStepOptions): Pro
     padToMultipleOf: 1,
     loggingSteps: total,
     ...(o.chunkRows ? { chunkRows: o.chunkRows } : {}),
+    ...(o.offload ? { offload: true } : {}),
     onStep: async ({ step }) => {
       await device.synchronize();
       const now = performance.now();

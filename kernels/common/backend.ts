@@ -58,8 +58,28 @@ export interface Memory {
   /** Bytes as they are after everything enqueued so far. */
   read(buffer: DeviceBuffer, byteOffset: number, byteLength: number): Promise<Uint8Array>;
   copy(from: DeviceBuffer, fromOffset: number, to: DeviceBuffer, toOffset: number, byteLength: number): void;
+  readonly offload?: Offload;
   /** Bytes taken from the device now, by the backend's own count (slabs, scratch, code). */
   reservedBytes(): number;
+}
+
+/** Bytes that wait in host memory. */
+export interface Offloaded {
+  readonly byteLength: number;
+}
+
+/**
+ * Host memory that the device reads and writes by itself, for activations that wait for the backward pass. All calls are ordered with
+ * kernels, may be recorded, and return at once; copies run beside kernels. What is stored last is usually fetched first.
+ */
+export interface Offload {
+  /** Copies to the host. The device bytes may be overwritten by whatever is enqueued after. */
+  store(buffer: DeviceBuffer, byteOffset: number, byteLength: number): Offloaded;
+  /** Copies back; kernels enqueued after see the bytes. May be called again. */
+  fetch(stored: Offloaded, buffer: DeviceBuffer, byteOffset: number): void;
+  release(stored: Offloaded): void;
+  /** Bytes of host memory held now. */
+  hostBytes(): number;
 }
 
 /** A recorded list of work. The memory it touches stays reserved until `release`. */

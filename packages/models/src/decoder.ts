@@ -153,6 +153,8 @@ class Block extends Module {
 export interface HiddenOptions extends Partial<Positions> {
   /** What the backward pass finds kept; `none` keeps everything. */
   readonly recompute?: RecomputePolicy;
+  /** Let what enters each block wait in host memory for the backward pass, where the backend can. */
+  readonly offload?: boolean;
 }
 
 interface Parts {
@@ -257,7 +259,7 @@ export class CausalLm extends Module {
    * Make `prepare(length)` first where the call is recorded.
    */
   hidden(ids: Tensor, options: HiddenOptions = {}): Tensor {
-    const { recompute = 'none', cache, starts } = options;
+    const { recompute = 'none', offload = false, cache, starts } = options;
     const [b, t] = ids.shape as [number, number];
     check(ids.rank === 2 && ids.dtype === 'i32', 'model', 'ids must be i32 [B, T]', () => describe(ids));
     const from = cache?.length ?? 0;
@@ -266,9 +268,10 @@ export class CausalLm extends Module {
       const positions =
         options.positions ?? expand(reshape(this.device.arange(t, { start: from }), [1, t]), [b, t]).contiguous();
       let x = this.embedding.forward(ids, this.computeDtype);
-      for (const block of this.blocks) {
+      for (const [i, block] of this.blocks.entries()) {
         const y = checkpoint(recompute, () => block.forward(x, { positions, starts, cache }, tables));
-        x.dispose();
+        if (offload && i > 0 && i + 1 < this.blocks.length) x.offload();
+        else x.dispose();
         x = y;
       }
       if (cache) cache.length += t;

@@ -9,7 +9,7 @@ import {
 
 /** What a null backend imitates: the parts of a backend that decide which kernels run and how much memory they take. */
 export type Likeness = Pick<Backend, 'name' | 'caps'> & {
-  readonly memory: Pick<Backend['memory'], 'alignment' | 'pooling'>;
+  readonly memory: Pick<Backend['memory'], 'alignment' | 'pooling'> & { readonly offload?: unknown };
   readonly fused: { readonly [F in FusedName]?: Pick<FusedKernel<never>, 'accepts' | 'workspace'> };
 };
 
@@ -19,6 +19,7 @@ export type Likeness = Pick<Backend, 'name' | 'caps'> & {
  */
 export function nullBackend(like?: Likeness): Backend {
   let reserved = 0;
+  let hostBytes = 0;
   const skip = () => {};
   const all = { store: true, compute: true, fastMatmul: true };
   const accept = { accepts: () => true as const, run: skip };
@@ -46,6 +47,21 @@ export function nullBackend(like?: Likeness): Backend {
       write: skip,
       read: async (_buffer, _offset, byteLength) => new Uint8Array(byteLength),
       copy: skip,
+      ...(like?.memory.offload
+        ? {
+            offload: {
+              store: (_buffer: unknown, _offset: number, byteLength: number) => {
+                hostBytes += byteLength;
+                return { byteLength };
+              },
+              fetch: skip,
+              release: ({ byteLength }: { byteLength: number }) => {
+                hostBytes -= byteLength;
+              },
+              hostBytes: () => hostBytes,
+            },
+          }
+        : {}),
       reservedBytes: () => reserved,
     },
     primitives: Object.fromEntries(

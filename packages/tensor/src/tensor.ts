@@ -77,6 +77,8 @@ export class Tensor implements Disposable {
   requiresGrad = false;
   /** Of a leaf, after `backward`; of the same shape, the caller's to dispose. */
   grad: Tensor | undefined;
+  /** Says that `grad` holds zeros: the next backward pass may write it instead of adding to it, and then clears this. */
+  freshGrad = false;
   /** Internal: the call that made this tensor. */
   node: Node | undefined;
   outputIndex = 0;
@@ -159,10 +161,28 @@ export class Tensor implements Disposable {
    * Aliases and views made before stay with the old memory.
    */
   moveTo(to: Tensor): void {
-    check(!this.node && !this.#disposed && to.dtype === this.dtype && sameShape(to.shape, this.shape), 'moveTo', 'needs a leaf, and a place of its shape and dtype', () => `${describe(this)} to ${describe(to)}`);
+    check(
+      !this.node && !this.#disposed && to.dtype === this.dtype && sameShape(to.shape, this.shape),
+      'moveTo',
+      'needs a leaf, and a place of its shape and dtype',
+      () => `${describe(this)} to ${describe(to)}`,
+    );
     const before = this.storage;
-    Object.assign(this as { storage: Storage; strides: readonly number[]; byteOffset: number }, { storage: to.storage.retain(), strides: to.strides, byteOffset: to.byteOffset });
+    Object.assign(this as { storage: Storage; strides: readonly number[]; byteOffset: number }, {
+      storage: to.storage.retain(),
+      strides: to.strides,
+      byteOffset: to.byteOffset,
+    });
     before.release();
+  }
+
+  /**
+   * Lets the elements wait in host memory until something next reads them, where the backend can (`caps`: memory.offload). The handle is
+   * disposed; a graph that saved the tensor still finds it.
+   */
+  offload(): void {
+    if (this.storage.refs > 1) this.storage.offload();
+    this.dispose();
   }
 
   dispose(): void {

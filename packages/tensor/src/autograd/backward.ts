@@ -2,7 +2,7 @@ import { describe, LowrankError, sameShape } from '@lowrank/kernels';
 import { binaryInto, castTo, copyInto, ones } from '../ops/raw.ts';
 import { keep, Scope } from '../scope.ts';
 import type { Tensor } from '../tensor.ts';
-import { withGrad } from './mode.ts';
+import { withGrad, withPlacing } from './mode.ts';
 import { type Edge, edgeOf, type Node } from './node.ts';
 
 /** Nodes from which a gradient can reach a leaf, newest first: ids grow, so this order is topological. */
@@ -42,7 +42,12 @@ function accumulate(a: Tensor, b: Tensor): Tensor {
   return sum;
 }
 
-function run(root: Tensor, seed: Tensor | undefined, toLeaf: (leaf: Tensor, grad: Tensor) => void): void {
+function run(
+  root: Tensor,
+  seed: Tensor | undefined,
+  placing: boolean,
+  toLeaf: (leaf: Tensor, grad: Tensor) => void,
+): void {
   const edge: Edge = edgeOf(root);
   if (!edge)
     throw new LowrankError(
@@ -86,7 +91,7 @@ function run(root: Tensor, seed: Tensor | undefined, toLeaf: (leaf: Tensor, grad
       using inner = new Scope();
       let results: readonly (Tensor | undefined)[];
       try {
-        results = node.backward(grads);
+        results = withPlacing(placing, () => node.backward(grads));
       } catch (error) {
         for (const g of [grads, ...pending.values()].flat()) g?.dispose();
         throw error;
@@ -109,8 +114,11 @@ function run(root: Tensor, seed: Tensor | undefined, toLeaf: (leaf: Tensor, grad
  * The graph is used up. Throws where no gradient can flow.
  */
 export function backward(loss: Tensor, seed?: Tensor): void {
-  run(loss, seed, (leaf, grad) => {
-    if (leaf.grad) {
+  run(loss, seed, true, (leaf, grad) => {
+    const placed = leaf.grad !== undefined && grad.storage === leaf.grad.storage;
+    leaf.freshGrad = false;
+    if (placed) grad.dispose();
+    else if (leaf.grad) {
       binaryInto('add', leaf.grad, grad.dtype === leaf.grad.dtype ? grad : castTo(grad, leaf.grad.dtype), leaf.grad);
       grad.dispose();
     } else leaf.grad = settled(grad);
@@ -128,7 +136,7 @@ export function gradients(of: Tensor, wrt: readonly Tensor[], seed?: Tensor): (T
 
 /** The gradient of every leaf that `of` depends on; summed into `into`, which may hold gradients of earlier calls. No scope owns them. */
 export function collectGradients(of: Tensor, seed?: Tensor, into = new Map<Tensor, Tensor>()): Map<Tensor, Tensor> {
-  run(of, seed, (leaf, grad) => {
+  run(of, seed, false, (leaf, grad) => {
     const there = into.get(leaf);
     into.set(leaf, there ? accumulate(there, grad) : settled(grad));
   });

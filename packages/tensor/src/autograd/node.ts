@@ -1,12 +1,17 @@
 import { LowrankError, type TensorSpec } from '@lowrank/kernels';
 import type { Tensor } from '../tensor.ts';
-import { currentRegion, openSlot, releaseSlot, type Slot, slotOf } from './recipe.ts';
+import { currentRegion, lastReader, openSlot, releaseSlot, type Slot, slotOf } from './recipe.ts';
 
 /** Where a gradient goes: an output of the node that made the input, or a leaf. */
 export type Edge = { readonly node: Node; readonly index: number } | { readonly leaf: Tensor } | undefined;
 
 /** Takes the gradients of a node's outputs (undefined where none came) and gives those of its inputs. Runs without recording. */
-export type Vjp = (grads: readonly (Tensor | undefined)[], saved: readonly Tensor[]) => readonly (Tensor | undefined)[];
+export type Vjp = (
+  grads: readonly (Tensor | undefined)[],
+  saved: readonly Tensor[],
+  /** Whether a saved tensor is read here for the last time, so that a result may take its memory. */
+  last: (saved: number) => boolean,
+) => readonly (Tensor | undefined)[];
 
 let nextId = 0;
 
@@ -71,9 +76,10 @@ export class Node {
         this.name,
         'Run the forward pass again before a second backward pass',
       );
-    const saved = this.#saved.map(openSlot);
+    const slots = this.#saved;
+    const saved = slots.map(openSlot);
     try {
-      return this.#vjp(grads, saved);
+      return this.#vjp(grads, saved, (i) => lastReader(slots[i]!, saved[i]!));
     } finally {
       for (const t of saved) t.dispose();
       this.#dropSaved();

@@ -68,6 +68,12 @@ export function slotOf(tensor: Tensor, within: Region | undefined): Slot {
   return { spec, byteOffset: tensor.byteOffset, storage: tensor.storage.retain() };
 }
 
+/** Whether an opened slot is the last reader of its memory, which may then be overwritten. */
+export function lastReader(slot: Slot, opened: Tensor): boolean {
+  // the slot (or its recipe) holds one reference, the opened handle the other
+  return opened.storage.refs === 2 && ('storage' in slot || slot.recipe.readers === 1);
+}
+
 export function releaseSlot(slot: Slot): void {
   if ('storage' in slot) slot.storage.release();
   else slot.recipe.release();
@@ -109,6 +115,11 @@ export class Recipe {
       this.#refs++;
       storage.recipe = { recipe: this, index };
     });
+  }
+
+  /** References left. */
+  get readers(): number {
+    return this.#refs;
   }
 
   retain(): void {

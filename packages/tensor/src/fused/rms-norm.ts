@@ -28,10 +28,12 @@ const rmsNormOp = defineFused({
   },
   rule: {
     saves: () => ['x', 'weight', 'rstd'],
-    vjp: ({ grad, saved, needs, spec }) => {
+    vjp: ({ grad, saved, needs, spec, spare }) => {
+      const over = spare('y');
       const { dx, dweight } = rmsNormBackward(
         { dy: grad('y')!, x: saved('x'), weight: saved('weight'), rstd: saved('rstd') },
         { needWeight: needs('weight') },
+        over ? { into: { dx: over } } : {},
       );
       return { x: dx, weight: dweight && cast(dweight, spec('weight').dtype) };
     },

@@ -18,12 +18,16 @@ const ropeOp: FusedFunction<'rope'> = defineFused({
   },
   rule: {
     saves: () => ['cos', 'sin', 'positions'],
-    vjp: ({ grad, saved, attrs }) => ({
-      x: ropeOp(
-        { x: grad('y')!, cos: saved('cos'), sin: saved('sin'), positions: saved('positions') },
+    vjp: ({ grad, saved, spare, attrs }) => {
+      const g = grad('y')!;
+      const over = spare('y') ? { into: { y: g } } : {};
+      const { y } = ropeOp(
+        { x: g, cos: saved('cos'), sin: saved('sin'), positions: saved('positions') },
         { inverse: !attrs.inverse },
-      ).y,
-    }),
+        over,
+      );
+      return { x: y };
+    },
   },
 });
 

@@ -31,7 +31,13 @@ const swigluOp = defineFused({
   },
   rule: {
     saves: () => ['x'],
-    vjp: ({ grad, saved }) => ({ x: swigluBackward({ dy: grad('y')!, x: saved('x') }, {}).dx }),
+    vjp: ({ grad, saved, spare }) => {
+      const dy = grad('y')!;
+      const x = saved('x');
+      // dx may lie over x, which nothing reads after this
+      const over = spare('x')?.dtype === dy.dtype ? { into: { dx: x } } : {};
+      return { x: swigluBackward({ dy, x }, {}, over).dx };
+    },
   },
 });
 

@@ -75,42 +75,51 @@ export const loraLinear = defineFused({
       return [
         ...(low ? ['x', 'h'] : []),
         ...each(['a', 'b']),
-        ...(needs('x')
-          ? each([
-              'weight',
-              'quant.codes',
-              'quant.absmax',
-              'quant.codebook',
-              'quant.nestedAbsmax',
-              'quant.nestedCodebook',
-              'quant.offset',
-            ])
-          : []),
+        ...each([
+          'weight',
+          'quant.codes',
+          'quant.absmax',
+          'quant.codebook',
+          'quant.nestedAbsmax',
+          'quant.nestedCodebook',
+          'quant.offset',
+        ]),
       ];
     },
-    vjp: ({ attrs, grad, saved, needs, has, spec }) => {
+    vjp: ({ attrs, grad, saved, needs, has, place, spec }) => {
       const dy = grad('y')!;
       const { device } = dy;
       const low = attrs.layers.some((_, i) => needs(`layers.${i}.a`) || needs(`layers.${i}.b`));
       const needX = needs('x');
-      // without a gradient for x or the pairs, the operands that are not read stand in by shape alone
+      // without a gradient for the pairs, x and h are not read: they stand in by shape alone
       const stand = (path: string) => device.empty(spec(path).shape, spec(path).dtype);
       const layers = attrs.layers.map((at, i): Layer => {
         const p = (name: string) => `layers.${i}.${name}`;
         const quantNames = ['codes', 'absmax', 'codebook', 'nestedAbsmax', 'nestedCodebook', 'offset'].filter((n) =>
           has(p(`quant.${n}`)),
         );
-        const get = (path: string) => (needX ? saved(path) : stand(path));
         return {
           ...(at.quant
-            ? { quant: Object.fromEntries(quantNames.map((n) => [n, get(p(`quant.${n}`))])) as never }
-            : { weight: get(p('weight')) }),
+            ? { quant: Object.fromEntries(quantNames.map((n) => [n, saved(p(`quant.${n}`))])) as never }
+            : { weight: saved(p('weight')) }),
           ...(has(p('a')) ? { a: saved(p('a')), b: saved(p('b')) } : {}),
         };
       });
+      // gradients of the pairs go straight to where the optimizer reads them
+      const into: Record<string, Tensor> = {};
+      attrs.layers
+        .flatMap((_, i) => (has(`layers.${i}.a`) ? [i] : []))
+        .forEach((layer, at) => {
+          for (const name of ['a', 'b']) {
+            const path = `layers.${layer}.${name}`;
+            const leaf = needs(path) ? place(path) : undefined;
+            if (leaf?.dtype === 'f32') into[`d${name}.${at}`] = leaf;
+          }
+        });
       const { dx, da, db } = loraLinearBackward(
         { dy, x: low ? saved('x') : stand('x'), h: low ? saved('h') : stand('h'), layers },
         { layers: attrs.layers, needX },
+        { into },
       );
       const out: Record<string, Tensor | undefined> = { x: dx };
       let pair = 0;

@@ -16,7 +16,7 @@ import {
   type Spec,
   type TensorSpec,
 } from '@lowrank/kernels';
-import { gradEnabled } from '../autograd/mode.ts';
+import { freshGradient, gradEnabled } from '../autograd/mode.ts';
 import { connect, Node, tracked } from '../autograd/node.ts';
 import { currentRegion, Recipe } from '../autograd/recipe.ts';
 import type { Device } from '../device.ts';
@@ -36,6 +36,10 @@ export interface VjpContext<O extends OpTypes> {
   needs(input: string): boolean;
   /** Whether an optional operand is there. */
   has(path: string): boolean;
+  /** Where the gradient of a leaf may be written directly: memory that holds zeros. Undefined where it must be added. */
+  place(input: string): Tensor | undefined;
+  /** The gradient of an output, or a saved operand, whose memory a result may take: nobody reads it after this. */
+  spare(path: string): Tensor | undefined;
   /** The spec of an input or output. */
   spec(path: string): TensorSpec;
 }
@@ -146,7 +150,7 @@ function record<O extends OpTypes>(
     ins.map((i) => i.value),
     outs.map((o) => specs.get(o.path)!),
     saved,
-    (grads, kept) => {
+    (grads, kept, last) => {
       const result = rule.vjp({
         attrs,
         grad: (path) => grads[outIndex.get(path) ?? -1],
@@ -157,9 +161,21 @@ function record<O extends OpTypes>(
         },
         needs,
         has: (path) => specs.has(path),
+        place: (path) => freshGradient(byPath.get(path)),
+        spare: (path) => {
+          const at = paths.indexOf(path);
+          const t = at >= 0 ? kept[at] : grads[outIndex.get(path) ?? -1];
+          const free = t && t.isContiguous && (at >= 0 ? last(at) : t.storage.refs === 1);
+          return free ? t : undefined;
+        },
         spec: (path) => specs.get(path)!,
       });
-      return ins.map((i) => (needs(i.path) ? result[i.path] : undefined));
+      // results written over borrowed memory get handles of their own: the borrowed ones live on, or are closed elsewhere
+      const borrowed = (t: Tensor) => kept.includes(t) || ins.some((i) => i.value.grad === t);
+      return ins.map((i) => {
+        const g = needs(i.path) ? result[i.path] : undefined;
+        return g && borrowed(g) ? g.alias() : g;
+      });
     },
   );
   connect(
