@@ -1,1 +1,2 @@
-export {};
+/** The command line as a function. */
+export { lowrank } from './lowrank.ts';

@@ -1,0 +1,160 @@
+import { type LoraConfig, LoraModel } from '@lowrank/lora';
+import type { CausalLm } from '@lowrank/models';
+import { type Device, LowrankError, type Tensor } from '@lowrank/tensor';
+import { selectParameters, type TrainableModel, type TrainerSettings } from '@lowrank/trainer';
+import type { Settings } from '../options/schema.ts';
+import { attachAdapters, type Method } from './session.ts';
+
+/** What is trained of a model. Disposing it takes the adapter off again; the model stays. */
+export interface Trainee extends Disposable {
+  readonly model: TrainableModel;
+  readonly lora: LoraModel | undefined;
+  readonly trainable: number;
+  readonly total: number;
+}
+
+/** Adapter options in PEFT's terms. */
+export function loraConfig(settings: Settings, base?: string): Partial<LoraConfig> {
+  const { r = 8, targetModules, initLoraWeights } = settings;
+  return {
+    r,
+    loraAlpha: settings.loraAlpha ?? 2 * r,
+    loraDropout: settings.loraDropout ?? 0,
+    // one name is a name, one pattern is a regular expression
+    targetModules: targets(targetModules ?? ['all-linear']),
+    ...(settings.excludeModules ? { excludeModules: targets(settings.excludeModules) } : {}),
+    ...(settings.bias ? { bias: settings.bias } : {}),
+    ...(settings.useRslora !== undefined ? { useRslora: settings.useRslora } : {}),
+    ...(settings.rankPattern ? { rankPattern: settings.rankPattern } : {}),
+    ...(settings.alphaPattern ? { alphaPattern: settings.alphaPattern } : {}),
+    ...(settings.layersToTransform ? { layersToTransform: settings.layersToTransform } : {}),
+    ...(settings.modulesToSave ? { modulesToSave: settings.modulesToSave } : {}),
+    initLoraWeights: initLoraWeights === 'gaussian' ? 'gaussian' : true,
+    taskType: 'CAUSAL_LM',
+    ...(base ? { baseModelNameOrPath: base } : {}),
+  };
+}
+
+function targets(names: readonly string[]): readonly string[] | string {
+  const [only] = names;
+  if (names.length === 1 && (only === 'all-linear' || /[()[\]{}|^$*+?\\]/.test(only!))) return only!;
+  return names;
+}
+
+/** Options of the adapter that a loaded one has fixed already. */
+const fixed = [
+  'r',
+  'loraAlpha',
+  'loraDropout',
+  'targetModules',
+  'excludeModules',
+  'bias',
+  'useRslora',
+  'rankPattern',
+  'alphaPattern',
+  'layersToTransform',
+  'modulesToSave',
+  'initLoraWeights',
+] as const;
+
+/** Makes what the method trains: a fresh adapter, one that is loaded, or the weights themselves. */
+export async function makeTrainee(
+  device: Device,
+  model: CausalLm,
+  method: Method,
+  settings: Settings,
+  base?: string,
+): Promise<Trainee> {
+  const forward = {
+    hidden: (ids: Tensor, input: Parameters<TrainableModel['hidden']>[1]) => model.hidden(ids, input),
+    head: (rows: Tensor) => model.head(rows),
+    prepare: (length: number) => void model.prepare(length),
+  };
+  if (method === 'full') {
+    const unused = fixed.filter((name) => settings[name] !== undefined);
+    if (unused.length)
+      throw new LowrankError(
+        'train',
+        'options of an adapter do not go with --method full',
+        unused.join(', '),
+        'Leave them out, or train with --method lora',
+      );
+    const parameters = device.withClass('weights', () => selectParameters(model, settings.trainable ?? 'all'));
+    const sizes = (tensors: Iterable<Tensor>) => [...tensors].reduce((sum, t) => sum + t.size, 0);
+    const total = sizes([...model.namedParameters()].map(([, t]) => t));
+    return {
+      model: { ...forward, parameters: () => parameters },
+      lora: undefined,
+      trainable: sizes(parameters.values()),
+      total,
+      [Symbol.dispose]: () => {},
+    };
+  }
+  if (settings.trainable)
+    throw new LowrankError(
+      'train',
+      '--trainable goes with --method full',
+      '',
+      'For modules beside an adapter there is --modules-to-save',
+    );
+  let lora: LoraModel;
+  if (settings.adapter) {
+    const given = fixed.filter((name) => settings[name] !== undefined);
+    if (given.length)
+      throw new LowrankError(
+        'train',
+        'the adapter that is loaded says this already',
+        given.join(', '),
+        'Leave these options out, or train a fresh adapter',
+      );
+    if (settings.adapter.length > 1)
+      throw new LowrankError('train', 'one adapter can be trained', settings.adapter.join(', '));
+    lora = await attachAdapters(model, device, settings.adapter);
+  } else {
+    lora = new LoraModel(model, device);
+    try {
+      lora.addAdapter('default', loraConfig(settings, base), { seed: settings.seed ?? 0 });
+    } catch (error) {
+      lora.dispose();
+      throw error;
+    }
+  }
+  const { trainable, total } = lora.counts();
+  return {
+    model: { ...forward, parameters: () => lora.trainableParameters(), setTraining: (on) => void (lora.training = on) },
+    lora,
+    trainable,
+    total,
+    [Symbol.dispose]: () => lora.dispose(),
+  };
+}
+
+/** Settings of the loop in the trainer's terms, with the command line's own defaults. */
+export function trainerSettings(settings: Settings, method: Method, hasEvalData: boolean): TrainerSettings {
+  const s = settings;
+  const given = {
+    batchSize: s.batchSize,
+    gradientAccumulationSteps: s.gradientAccumulationSteps,
+    numEpochs: s.numEpochs,
+    maxSteps: s.maxSteps,
+    learningRate: s.learningRate ?? (method === 'full' ? 2e-5 : 2e-4),
+    lrScheduler: s.lrScheduler,
+    warmupSteps: s.warmupSteps,
+    weightDecay: s.weightDecay,
+    maxGradNorm: s.maxGradNorm ?? 1,
+    optimizer: { kind: s.optimizer ?? 'adamw' },
+    seed: s.seed,
+    shuffle: s.shuffle,
+    groupByLength: s.groupByLength,
+    packing: s.packing,
+    rowLength: s.packing ? s.maxLength : undefined,
+    recompute: s.recompute,
+    chunkRows: s.chunkRows,
+    evalSteps: hasEvalData ? s.evalSteps : undefined,
+    evalBatchSize: s.evalBatchSize,
+    saveSteps: s.saveSteps,
+    earlyStopping: s.patience === undefined ? undefined : { patience: s.patience },
+    loadBestAtEnd: s.loadBestAtEnd,
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)) as TrainerSettings;
+}
