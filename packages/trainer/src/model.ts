@@ -1,4 +1,5 @@
 import { check, isFloat, type Module, type RecomputePolicy, type Tensor } from '@lowrank/tensor';
+import type { Dataset } from './data/dataset.ts';
 import { nearest } from './nearest.ts';
 
 /** What a model is told about a batch besides its ids. */
@@ -24,10 +25,25 @@ export interface TrainableModel {
   hidden(ids: Tensor, input: HiddenInput): Tensor;
   /** Logits [n, V] of rows [n, K] of hidden states. */
   head(rows: Tensor): Tensor;
+  /** Ids from 0 to here are known; data with others are refused. */
+  readonly vocabSize?: number;
   /** Switches what only training does (dropout). */
   setTraining?(on: boolean): void;
   /** Called before rows of up to so many tokens come. */
   prepare?(length: number): unknown;
+}
+
+/** Throws where data hold an id that the model does not know: it would read as zeros. */
+export function checkIds({ vocabSize }: TrainableModel, data: Dataset): void {
+  if (vocabSize === undefined) return;
+  const { largestId } = data;
+  check(
+    largestId < vocabSize,
+    'train',
+    'the data hold an id that the model does not know',
+    `${largestId}, its vocabulary has ${vocabSize}`,
+    'Encode with the tokenizer of this model',
+  );
 }
 
 /**

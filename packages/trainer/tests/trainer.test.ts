@@ -383,6 +383,8 @@ describe('a run', () => {
       expect(make({ learningRate: Number.NaN })).toThrow(/learningRate/);
       expect(make({ numEpochs: 0 })).toThrow(/numEpochs/);
       expect(make({ seed: 1.5 })).toThrow(/seed/);
+      const narrow = { ...trainable(base, lora.parameters), vocabSize: 100 };
+      expect(make({ model: narrow })).toThrow(/id that the model does not know: \d+, its vocabulary has 100/);
       expect(make({ evalSteps: 5 })).toThrow(/needs evalData/);
       expect(make({ saveSteps: 5 })).toThrow(/checkpoint store/);
       expect(make({ earlyStopping: { patience: 1 }, evalData: randomData(1) })).toThrow(/needs evalSteps/);

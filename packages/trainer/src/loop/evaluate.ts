@@ -1,7 +1,7 @@
 import { type Device, keep, noGrad, type Tensor } from '@lowrank/tensor';
 import type { Dataset } from '../data/dataset.ts';
 import { BatchPlan } from '../data/plan.ts';
-import type { TrainableModel } from '../model.ts';
+import { checkIds, type TrainableModel } from '../model.ts';
 import { Pacer } from '../pause.ts';
 import { batchLoss } from './forward.ts';
 import { withInputs } from './inputs.ts';
@@ -56,6 +56,7 @@ export async function evaluate(
     for (const value of await Promise.all(losses.map((l) => l.item()))) sum += value;
     for (const l of losses) l.dispose();
   };
+  checkIds(model, data);
   model.setTraining?.(false);
   model.prepare?.(plan.longestRow);
   try {
