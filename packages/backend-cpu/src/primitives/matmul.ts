@@ -76,7 +76,7 @@ function matrixAt(view: View, lead: readonly number[], i: number): View {
 }
 
 /** How c comes into f32 results at y: in place, as a row that is added, or moved there first. */
-export function addend(engine: Engine, c: View | undefined, y: View, beta: number): Pick<GemmOptions, 'beta' | 'bias'> {
+function addend(engine: Engine, c: View | undefined, y: View, beta: number): Pick<GemmOptions, 'beta' | 'bias'> {
   if (!c || beta === 0) return { beta: 0 };
   if (sameView(c, y)) return { beta };
   const repeats = c.strides.slice(0, -1).every((s, i) => s === 0 || c.shape[i] === 1);

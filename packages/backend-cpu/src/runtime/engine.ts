@@ -1,7 +1,8 @@
 import { LowrankError, type View } from '@lowrank/kernels';
 import { ALIGNMENT, createMemory, Heap, type HeapBuffer } from './heap.ts';
 import { compileKernels, hasRelaxedSimd, hasSharedMemory, type KernelModule } from './module.ts';
-import { hardwareThreads, Threads } from './threads.ts';
+import { Threads } from './threads.ts';
+import { hardwareThreads } from './workers.ts';
 
 type WasmFunction = (...args: number[]) => number;
 

@@ -1,6 +1,6 @@
 import { LowrankError } from '@lowrank/kernels';
-import { workerSource } from '../generated/worker.ts';
 import type { KernelModule } from './module.ts';
+import { startWorker, type WorkerHandle } from './workers.ts';
 
 /**
  * The control block: sixteen words, then the arguments of the job as f64.
@@ -18,25 +18,12 @@ const TICKET = 12;
 /** How often a thread looks before it sleeps: about 0.1 ms, longer than the gap between two regions of a step. */
 const SPINS = 20_000;
 
-interface Handle {
-  stop(): Promise<void>;
-}
-
-type WorkerData = {
-  readonly module: WebAssembly.Module;
-  readonly memory: WebAssembly.Memory;
-  readonly control: number;
-  readonly scratch: number;
-  readonly names: readonly string[];
-  readonly spins: number;
-};
-
 /** Threads beside the main one, over one shared memory. */
 export class Threads {
   readonly #words: Int32Array;
   readonly #numbers: Float64Array;
   readonly #tickets: BigInt64Array;
-  readonly #handles: Handle[] = [];
+  readonly #handles: WorkerHandle[] = [];
   readonly #claim: (ticket: number, generation: number, chunks: number) => number;
   readonly #ticketPointer: number;
   #generation = 0;
@@ -131,55 +118,4 @@ export class Threads {
     Atomics.notify(this.#words, GENERATION);
     await Promise.all(this.#handles.splice(0).map((h) => h.stop()));
   }
-}
-
-/** Node's worker_threads where there are any, without an import that a browser bundle would trip over. */
-function nodeWorkers(): typeof import('node:worker_threads') | undefined {
-  const host = (globalThis as { process?: { getBuiltinModule?: (name: string) => unknown } }).process;
-  return host?.getBuiltinModule?.('node:worker_threads') as typeof import('node:worker_threads') | undefined;
-}
-
-/** Number of threads that a computer can run at once. */
-export function hardwareThreads(): number {
-  return globalThis.navigator?.hardwareConcurrency ?? 1;
-}
-
-function startWorker(data: WorkerData): Promise<Handle> {
-  const node = nodeWorkers();
-  return node ? startNodeWorker(node, data) : startBrowserWorker(data);
-}
-
-function startNodeWorker({ Worker }: typeof import('node:worker_threads'), workerData: WorkerData): Promise<Handle> {
-  const code = `const { workerData, parentPort } = require('node:worker_threads');
-${workerSource}
-runKernels({ ...workerData, ready: () => parentPort.postMessage('ready') });`;
-  const worker = new Worker(code, { eval: true, workerData, name: 'lowrank', execArgv: [] });
-  return new Promise((resolve, reject) => {
-    worker.once('error', reject);
-    worker.once('message', () => {
-      worker.off('error', reject);
-      // From here on the thread keeps no process alive.
-      worker.unref();
-      resolve({
-        stop: async () => {
-          await worker.terminate();
-        },
-      });
-    });
-  });
-}
-
-function startBrowserWorker(data: WorkerData): Promise<Handle> {
-  const code = `${workerSource}
-self.onmessage = ({ data }) => runKernels({ ...data, ready: () => self.postMessage('ready') });`;
-  const url = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
-  const worker = new Worker(url, { name: 'lowrank' });
-  return new Promise((resolve, reject) => {
-    worker.onerror = (event) => reject(new Error(event.message || 'the worker did not start'));
-    worker.onmessage = () => {
-      URL.revokeObjectURL(url);
-      resolve({ stop: async () => worker.terminate() });
-    };
-    worker.postMessage(data);
-  });
 }
