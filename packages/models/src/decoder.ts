@@ -225,7 +225,7 @@ export class CausalLm extends Module {
     this.embedding = model.child('embed_tokens', parts.embedding);
     const layers = model.child('layers', new (class Layers extends Module {})());
     this.blocks = parts.blocks;
-    parts.blocks.forEach((b, i) => layers.child(String(i), b));
+    for (const [i, block] of parts.blocks.entries()) layers.child(String(i), block);
     this.norm = model.child('norm', parts.norm);
     this.lmHead = this.child('lm_head', parts.lmHead);
   }

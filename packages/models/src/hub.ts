@@ -1,2 +1,2 @@
 /** Models of the Hugging Face hub, read over the network by ranges. Nothing is stored: see `@lowrank/models/node/hub` for the cache. */
-export { hubFiles, type HubOptions } from './hub/hub-files.ts';
+export { type HubOptions, hubFiles } from './hub/hub-files.ts';

@@ -1,7 +1,16 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type CausalLm, type GeneratedToken, type GenerateOptions, generate, generateText, loadModel, type Prompt, Sampler } from '../src/index.ts';
 import { StopText } from '../src/generate/stop-text.ts';
+import {
+  type CausalLm,
+  type GeneratedToken,
+  type GenerateOptions,
+  generate,
+  generateText,
+  loadModel,
+  type Prompt,
+  Sampler,
+} from '../src/index.ts';
 import { familyFiles, useDevice } from './helpers.ts';
 import { toyTokenizer } from './toy-tokenizer.ts';
 
@@ -18,7 +27,8 @@ async function all(prompts: Prompt | readonly Prompt[], options: GenerateOptions
   for await (const token of generate(model, prompts, { eosTokenIds: [], ...options })) out.push(token);
   return out;
 }
-const idsOf = (tokens: readonly GeneratedToken[], prompt = 0) => tokens.filter((t) => t.prompt === prompt).map((t) => t.id);
+const idsOf = (tokens: readonly GeneratedToken[], prompt = 0) =>
+  tokens.filter((t) => t.prompt === prompt).map((t) => t.id);
 
 describe('prompts', () => {
   const prompts = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 3, 90, 91, 92], [40]];
@@ -60,7 +70,9 @@ describe('prompts', () => {
 
   test('as texts are encoded by the tokenizer', async () => {
     const text = 'the end';
-    expect(idsOf(await all(text, { tokenizer, maxNewTokens: 5 }))).toEqual(idsOf(await all(tokenizer.encode(text), { maxNewTokens: 5 })));
+    expect(idsOf(await all(text, { tokenizer, maxNewTokens: 5 }))).toEqual(
+      idsOf(await all(tokenizer.encode(text), { maxNewTokens: 5 })),
+    );
     expect(idsOf(await all([''], { tokenizer, maxNewTokens: 2 }))).toEqual(idsOf(await all([1], { maxNewTokens: 2 })));
   });
 
@@ -68,7 +80,9 @@ describe('prompts', () => {
     await expect(all('text')).rejects.toThrow(/a text needs a tokenizer: prompt 0/);
     await expect(all([[5], []])).rejects.toThrow(/the prompt is empty: prompt 1/);
     await expect(all([[5], [128]])).rejects.toThrow(/no such token: prompt 1: 128, of 128/);
-    await expect(all(new Array<number>(64).fill(5))).rejects.toThrow(/longer than the context: prompt 0: 64 tokens, the model has 64 positions/);
+    await expect(all(new Array<number>(64).fill(5))).rejects.toThrow(
+      /longer than the context: prompt 0: 64 tokens, the model has 64 positions/,
+    );
     await expect(all([5], { stop: ['x'] })).rejects.toThrow(/stop strings need a tokenizer: x/);
     await expect(all([5], { maxNewTokens: -1 })).rejects.toThrow(/maxNewTokens must be a whole number: -1/);
   });
@@ -76,7 +90,11 @@ describe('prompts', () => {
 
 describe('a generation', () => {
   test('ends at the limit, or where the context ends', async () => {
-    expect(await all([5, 6], { maxNewTokens: 3 })).toMatchObject([{ id: expect.any(Number) }, {}, { finish: 'length' }]);
+    expect(await all([5, 6], { maxNewTokens: 3 })).toMatchObject([
+      { id: expect.any(Number) },
+      {},
+      { finish: 'length' },
+    ]);
     const full = await all(new Array<number>(60).fill(5), { maxNewTokens: 100 });
     expect(full).toHaveLength(4);
     expect(full.at(-1)!.finish).toBe('length');
@@ -112,7 +130,8 @@ describe('a generation', () => {
   test('needs nothing from step to step once it runs: the cache is all it holds', async () => {
     const live: number[] = [];
     model.prepare(model.config.maxPositions);
-    for await (const _ of generate(model, [5, 6, 7], { eosTokenIds: [], maxNewTokens: 12 })) live.push(at.device.memory().live);
+    for await (const _ of generate(model, [5, 6, 7], { eosTokenIds: [], maxNewTokens: 12 }))
+      live.push(at.device.memory().live);
     expect(new Set(live.slice(1)).size).toBe(1);
   });
 });
@@ -122,8 +141,20 @@ describe('text', () => {
     const tokens = await all([10, 20, 30], { tokenizer, maxNewTokens: 40, temperature: 1, seed: 5 });
     const text = tokens.map((t) => t.text).join('');
     expect(text).toBe(tokenizer.decode(idsOf(tokens), { skipSpecialTokens: true }));
-    expect(await generateText(model, tokenizer, [10, 20, 30], { maxNewTokens: 40, temperature: 1, seed: 5, eosTokenIds: [] })).toBe(text);
-    const both = await generateText(model, tokenizer, [[10, 20, 30], 'the'], { maxNewTokens: 40, temperature: 1, seed: 5, eosTokenIds: [] });
+    expect(
+      await generateText(model, tokenizer, [10, 20, 30], {
+        maxNewTokens: 40,
+        temperature: 1,
+        seed: 5,
+        eosTokenIds: [],
+      }),
+    ).toBe(text);
+    const both = await generateText(model, tokenizer, [[10, 20, 30], 'the'], {
+      maxNewTokens: 40,
+      temperature: 1,
+      seed: 5,
+      eosTokenIds: [],
+    });
     expect(both).toEqual([text, expect.any(String)]);
   });
 
@@ -156,7 +187,9 @@ describe('text', () => {
 
   test('StopText never shows what a stop string takes, however the text is cut', () => {
     const pieces = fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c'), maxLength: 4 }), { maxLength: 12 });
-    const stops = fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c'), minLength: 1, maxLength: 4 }), { maxLength: 3 });
+    const stops = fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c'), minLength: 1, maxLength: 4 }), {
+      maxLength: 3,
+    });
     fc.assert(
       fc.property(pieces, stops, (parts, stopStrings) => {
         const whole = parts.join('');
@@ -197,17 +230,24 @@ describe('sampling', () => {
   }
 
   /** Pearson's statistic of counts against probabilities that are 0 outside `allowed`. */
-  function chiSquare(found: number[], temperature: number, allowed: (id: number) => boolean): { statistic: number; freedom: number } {
+  function chiSquare(
+    found: number[],
+    temperature: number,
+    allowed: (id: number) => boolean,
+  ): { statistic: number; freedom: number } {
     const weights = Array.from(logits, (l, i) => (allowed(i) ? Math.exp(l / temperature) : 0));
     const total = weights.reduce((a, b) => a + b, 0);
     const n = found.reduce((a, b) => a + b, 0);
     let statistic = 0;
     let freedom = -1;
-    weights.forEach((w, i) => {
-      if (w === 0) return expect(found[i], `token ${i} is not allowed`).toBe(0);
+    for (const [i, w] of weights.entries()) {
+      if (w === 0) {
+        expect(found[i], `token ${i} is not allowed`).toBe(0);
+        continue;
+      }
       statistic += (found[i]! - (n * w) / total) ** 2 / ((n * w) / total);
       freedom++;
-    });
+    }
     return { statistic, freedom };
   }
 
@@ -228,7 +268,8 @@ describe('sampling', () => {
   });
 
   test('one seed gives one text; seeds, prompts and steps differ', () => {
-    const draw = (seed: number, row: number) => Array.from({ length: 60 }, (_, i) => new Sampler({ temperature: 2, seed }).pick(logits, row, i));
+    const draw = (seed: number, row: number) =>
+      Array.from({ length: 60 }, (_, i) => new Sampler({ temperature: 2, seed }).pick(logits, row, i));
     expect(draw(1, 0)).toEqual(draw(1, 0));
     const runs = [draw(1, 0), draw(2, 0), draw(1, 1), draw(1 + 2 ** 32, 0)].map(String);
     expect(new Set(runs).size).toBe(4);
@@ -236,26 +277,34 @@ describe('sampling', () => {
 
   test('greedy takes the first of the largest; so do top 1 and a tiny topP', () => {
     const tied = Float32Array.of(0, 3, 1, 3);
-    for (const options of [{}, { temperature: 1, topK: 1 }, { temperature: 1, topP: 1e-9 }]) expect(new Sampler(options).pick(tied, 0, 0)).toBe(1);
+    for (const options of [{}, { temperature: 1, topK: 1 }, { temperature: 1, topP: 1e-9 }])
+      expect(new Sampler(options).pick(tied, 0, 0)).toBe(1);
   });
 
   test('the order of the vocabulary does not matter to which tokens topK and topP keep', () => {
     const values = fc.array(fc.float({ min: -8, max: 8, noNaN: true }), { minLength: 1, maxLength: 40 });
     fc.assert(
-      fc.property(values, fc.integer({ min: 0, max: 45 }), fc.double({ min: 0.05, max: 1, noNaN: true }), (list, topK, topP) => {
-        const l = Float32Array.from(list);
-        const order = [...l.keys()].sort((a, b) => l[b]! - l[a]! || a - b).slice(0, topK || l.length);
-        const weights = order.map((i) => Math.exp(l[i]! - l[order[0]!]!));
-        const total = weights.reduce((a, b) => a + b, 0);
-        let before = 0;
-        const kept = new Set(order.filter((_, k) => {
-          const keep = k === 0 || topP === 1 || before < topP * total * (1 + 1e-12);
-          before += weights[k]!;
-          return keep;
-        }));
-        const sampler = new Sampler({ temperature: 1, topK, topP, seed: 1 });
-        for (let step = 0; step < 30; step++) expect(kept.has(sampler.pick(l, 0, step))).toBe(true);
-      }),
+      fc.property(
+        values,
+        fc.integer({ min: 0, max: 45 }),
+        fc.double({ min: 0.05, max: 1, noNaN: true }),
+        (list, topK, topP) => {
+          const l = Float32Array.from(list);
+          const order = [...l.keys()].sort((a, b) => l[b]! - l[a]! || a - b).slice(0, topK || l.length);
+          const weights = order.map((i) => Math.exp(l[i]! - l[order[0]!]!));
+          const total = weights.reduce((a, b) => a + b, 0);
+          let before = 0;
+          const kept = new Set(
+            order.filter((_, k) => {
+              const keep = k === 0 || topP === 1 || before < topP * total * (1 + 1e-12);
+              before += weights[k]!;
+              return keep;
+            }),
+          );
+          const sampler = new Sampler({ temperature: 1, topK, topP, seed: 1 });
+          for (let step = 0; step < 30; step++) expect(kept.has(sampler.pick(l, 0, step))).toBe(true);
+        },
+      ),
     );
   });
 

@@ -24,7 +24,9 @@ export function readJsonFile<T = Record<string, unknown>>(...path: string[]): T 
 }
 
 /** Every tensor of a recorded file, by name. */
-export async function readVectors(...path: string[]): Promise<Map<string, { shape: readonly number[]; data: Float32Array | Int32Array }>> {
+export async function readVectors(
+  ...path: string[]
+): Promise<Map<string, { shape: readonly number[]; data: Float32Array | Int32Array }>> {
   const file = await openSafetensors(bytesSource(new Uint8Array(readFileSync(join(fixtures, ...path)))));
   const out = new Map<string, { shape: readonly number[]; data: Float32Array | Int32Array }>();
   for (const { name, shape, dtype } of file.tensors.values()) {
@@ -43,7 +45,10 @@ export function familyFiles(name: string, replaced: Record<string, Uint8Array | 
   };
   const entries = Object.entries(files).filter(([, data]) => data !== undefined);
   return blobFiles(
-    entries.map(([file, data]) => [file, typeof data === 'string' ? new TextEncoder().encode(data) : new Uint8Array(data!)] as const),
+    entries.map(
+      ([file, data]) =>
+        [file, typeof data === 'string' ? new TextEncoder().encode(data) : new Uint8Array(data!)] as const,
+    ),
     name,
   );
 }

@@ -38,16 +38,27 @@ export class HubServer {
     await new Promise<void>((done) => this.#server.close(() => done()));
   }
 
-  #answer(request: IncomingMessage, response: ServerResponse): void {
+  #answer(request: IncomingMessage, response: ServerResponse): unknown {
     const path = decodeURIComponent(request.url!.split('?')[0]!);
     this.requests.push(`${request.method} ${path}${request.headers.range ? ` ${request.headers.range}` : ''}`);
     if (this.status) return this.#fail(response, this.status, 'ServerError');
-    if (this.token && request.headers.authorization !== `Bearer ${this.token}`) return this.#fail(response, 401, 'GatedRepo');
+    if (this.token && request.headers.authorization !== `Bearer ${this.token}`)
+      return this.#fail(response, 401, 'GatedRepo');
     const info = /^\/api\/models\/tiny\/llama\/revision\/(.+)$/.exec(path);
     if (info) {
       if (!['main', commit].includes(info[1]!)) return this.#fail(response, 404, 'RevisionNotFound');
       response.setHeader('content-type', 'application/json');
-      response.end(JSON.stringify({ _id: 'x', id: 'tiny/llama', sha: commit, private: false, downloads: 0, likes: 0, lastModified: '2026-01-01' }));
+      response.end(
+        JSON.stringify({
+          _id: 'x',
+          id: 'tiny/llama',
+          sha: commit,
+          private: false,
+          downloads: 0,
+          likes: 0,
+          lastModified: '2026-01-01',
+        }),
+      );
       return;
     }
     const file = /^\/(?:tiny\/llama\/resolve\/([^/]+)|cdn)\/(.+)$/.exec(path);
@@ -57,9 +68,9 @@ export class HubServer {
     if (this.redirect && file[1]) {
       response.writeHead(302, { location: `/cdn/${file[2]}` });
       response.end();
-      return;
+      return undefined;
     }
-    this.#send(request, response, data);
+    return this.#send(request, response, data);
   }
 
   #send(request: IncomingMessage, response: ServerResponse, data: Uint8Array): void {

@@ -16,14 +16,20 @@ let cacheDir: string;
 
 beforeEach(async () => {
   cacheDir = mkdtempSync(join(tmpdir(), 'lowrank-hub-'));
-  hub = await HubServer.start(new Map([['config.json', config], ['model.safetensors', weights]]));
+  hub = await HubServer.start(
+    new Map([
+      ['config.json', config],
+      ['model.safetensors', weights],
+    ]),
+  );
 });
 afterEach(async () => {
   await hub.stop().catch(() => {});
   rmSync(cacheDir, { recursive: true, force: true });
 });
 
-const cached = (options: CachedHubOptions = {}) => cachedHubFiles('tiny/llama', { endpoint: hub.url, cacheDir, ...options });
+const cached = (options: CachedHubOptions = {}) =>
+  cachedHubFiles('tiny/llama', { endpoint: hub.url, cacheDir, ...options });
 const store = (...path: string[]) => join(cacheDir, 'models--tiny--llama', ...path);
 const snapshot = (file: string) => store('snapshots', commit, file);
 
@@ -62,18 +68,28 @@ describe('hubFiles', () => {
   ])('needs a token where the repository does: %j', async ({ token }, message) => {
     hub.token = 'hf_right';
     const options = token === undefined ? {} : { token };
-    await expect(hubFiles('tiny/llama', { endpoint: hub.url, ...options }).open('config.json')).rejects.toThrow(message);
-    expect(await readAll(hubFiles('tiny/llama', { endpoint: hub.url, token: 'hf_right' }), 'config.json')).toEqual(config);
+    await expect(hubFiles('tiny/llama', { endpoint: hub.url, ...options }).open('config.json')).rejects.toThrow(
+      message,
+    );
+    expect(await readAll(hubFiles('tiny/llama', { endpoint: hub.url, token: 'hf_right' }), 'config.json')).toEqual(
+      config,
+    );
   });
 
   test('says which repository is not there, what is no id, and that the hub fails or cannot be reached', async () => {
-    await expect(hubFiles('tiny/none', { endpoint: hub.url }).open('config.json')).rejects.toThrow(/not there: tiny\/none\/config\.json at main/);
+    await expect(hubFiles('tiny/none', { endpoint: hub.url }).open('config.json')).rejects.toThrow(
+      /not there: tiny\/none\/config\.json at main/,
+    );
     expect(() => hubFiles('../etc')).toThrow(/not the id of a model: \.\.\/etc/);
     hub.status = 503;
-    await expect(hubFiles('tiny/llama', { endpoint: hub.url }).open('config.json')).rejects.toThrow(/answers with an error: .*status 503.*Try again later/);
+    await expect(hubFiles('tiny/llama', { endpoint: hub.url }).open('config.json')).rejects.toThrow(
+      /answers with an error: .*status 503.*Try again later/,
+    );
     const { url } = hub;
     await hub.stop();
-    await expect(hubFiles('tiny/llama', { endpoint: url }).open('config.json')).rejects.toThrow(/cannot be reached: tiny\/llama\/config\.json/);
+    await expect(hubFiles('tiny/llama', { endpoint: url }).open('config.json')).rejects.toThrow(
+      /cannot be reached: tiny\/llama\/config\.json/,
+    );
   });
 });
 
@@ -101,7 +117,9 @@ describe('cachedHubFiles', () => {
       expect(await files.open('generation_config.json')).toBeUndefined();
     }
     await expect((await cached()).open('model.safetensors')).rejects.toThrow(/cannot be reached/);
-    await expect(cachedHubFiles('tiny/other', { endpoint: hub.url, cacheDir, offline: true })).rejects.toThrow(/not in the cache: tiny\/other at main.*Go online/);
+    await expect(cachedHubFiles('tiny/other', { endpoint: hub.url, cacheDir, offline: true })).rejects.toThrow(
+      /not in the cache: tiny\/other at main.*Go online/,
+    );
     await expect(cachedHubFiles('tiny/other', { endpoint: hub.url, cacheDir })).rejects.toThrow(/cannot be reached/);
   });
 
@@ -118,7 +136,9 @@ describe('cachedHubFiles', () => {
 
   test('gives up after its retries; nothing is taken for the file, and the next try goes on', async () => {
     hub.cuts = [90_000, 10_000];
-    await expect((await cached({ retries: 1 })).open('model.safetensors')).rejects.toThrow(/cannot be reached: tiny\/llama\/model\.safetensors/);
+    await expect((await cached({ retries: 1 })).open('model.safetensors')).rejects.toThrow(
+      /cannot be reached: tiny\/llama\/model\.safetensors/,
+    );
     expect(existsSync(snapshot('model.safetensors'))).toBe(false);
     const left = readdirSync(store('blobs'));
     expect(left).toEqual([`etag-${weights.length}.incomplete`]);
@@ -148,7 +168,9 @@ describe('cachedHubFiles', () => {
     const part = store('blobs', `etag-${weights.length}.incomplete`);
     await readAll(await cached(), 'config.json');
     writeFileSync(part, new Uint8Array(weights.length + 5));
-    await expect((await cached()).open('model.safetensors')).rejects.toThrow(/another size than the hub says: tiny\/llama\/model\.safetensors: 314717 of 314712 bytes/);
+    await expect((await cached()).open('model.safetensors')).rejects.toThrow(
+      /another size than the hub says: tiny\/llama\/model\.safetensors: 314717 of 314712 bytes/,
+    );
     expect(existsSync(part)).toBe(false);
     expect(await readAll(await cached(), 'model.safetensors')).toEqual(weights);
   });
@@ -159,6 +181,7 @@ describe('cachedHubFiles', () => {
     expect(await readAll(await cached({ token: 'hf_right' }), 'config.json')).toEqual(config);
     await expect(cached({ token: 'hf_right', revision: 'v9' })).rejects.toThrow(/not there: tiny\/llama at v9/);
     await expect(cached({ revision: '../../x' })).rejects.toThrow(/not a revision/);
-    for (const name of ['../x', '/etc/passwd', 'a/../../b', 'C:\\x']) await expect((await cached({ token: 'hf_right' })).open(name)).rejects.toThrow(/not the name of a file/);
+    for (const name of ['../x', '/etc/passwd', 'a/../../b', 'C:\\x'])
+      await expect((await cached({ token: 'hf_right' })).open(name)).rejects.toThrow(/not the name of a file/);
   });
 });

@@ -1,10 +1,16 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { bytesSource, openSafetensors, type SafetensorsDtype, saveCheckpoint, serializeSafetensors } from '@lowrank/formats';
+import {
+  bytesSource,
+  openSafetensors,
+  type SafetensorsDtype,
+  saveCheckpoint,
+  serializeSafetensors,
+} from '@lowrank/formats';
 import { folderSinks } from '@lowrank/formats/node';
 import { BlockwiseWeight, fromBnbTensors, toBnbTensors } from '@lowrank/nf4';
-import { type LinearWeight, nullBackend, Device } from '@lowrank/tensor';
+import { Device, type LinearWeight, nullBackend } from '@lowrank/tensor';
 import { afterAll, describe, expect, test } from 'vitest';
 import { blobFiles, type LoadOptions, loadConfig, loadModel, loadTokenizer, type ModelFiles } from '../src/index.ts';
 import { folderFiles } from '../src/node.ts';
@@ -18,9 +24,12 @@ type Tensors = Record<string, { dtype: SafetensorsDtype; shape: readonly number[
 
 /** Every tensor of a family's file. */
 async function tensorsOf(family: string): Promise<Tensors> {
-  const file = await openSafetensors(bytesSource(new Uint8Array(readFileSync(join(fixtures, 'families', family, 'model.safetensors')))));
+  const file = await openSafetensors(
+    bytesSource(new Uint8Array(readFileSync(join(fixtures, 'families', family, 'model.safetensors')))),
+  );
   const out: Tensors = {};
-  for (const { name, dtype, shape } of file.tensors.values()) out[name] = { dtype, shape, data: (await file.read(name)).slice() };
+  for (const { name, dtype, shape } of file.tensors.values())
+    out[name] = { dtype, shape, data: (await file.read(name)).slice() };
   return out;
 }
 
@@ -92,7 +101,11 @@ describe('where weights lie', () => {
 
 describe('options', () => {
   test('weights stay as stored, or become what weightDtype says', async () => {
-    for (const [weightDtype, want] of [[undefined, 'f32'], ['bf16', 'bf16'], ['f16', 'f16']] as const) {
+    for (const [weightDtype, want] of [
+      [undefined, 'f32'],
+      ['bf16', 'bf16'],
+      ['f16', 'f16'],
+    ] as const) {
       using model = await loadModel(at.device, familyFiles('llama'), weightDtype ? { weightDtype } : {});
       expect(new Set([...model.namedParameters()].map(([, t]) => t.dtype))).toEqual(new Set([want]));
       expect(at.device.memory().liveByClass.weights).toBe(at.device.memory().live);
@@ -111,7 +124,11 @@ describe('options', () => {
         return made.at(-1)!;
       },
     });
-    expect(seen).toEqual(Object.keys(tensors).filter((n) => n.includes('_proj.weight')).sort((a, b) => seen.indexOf(a) - seen.indexOf(b)));
+    expect(seen).toEqual(
+      Object.keys(tensors)
+        .filter((n) => n.includes('_proj.weight'))
+        .sort((a, b) => seen.indexOf(a) - seen.indexOf(b)),
+    );
     expect(seen).toHaveLength(14);
     expect(model.lmHead.weight.format).toBe('dense');
     expect(model.at('model.layers.1.mlp.down_proj')).toMatchObject({ weight: made.at(-1) });
@@ -132,18 +149,30 @@ describe('options', () => {
     expect(steps.at(-1)).toBe(total);
     const stop = new AbortController();
     const reason = new Error('enough');
-    const cut = loadModel(at.device, familyFiles('smollm2'), { signal: stop.signal, onProgress: ({ bytes }) => bytes > total / 2 && stop.abort(reason) });
+    const cut = loadModel(at.device, familyFiles('smollm2'), {
+      signal: stop.signal,
+      onProgress: ({ bytes }) => bytes > total / 2 && stop.abort(reason),
+    });
     await expect(cut).rejects.toBe(reason);
   });
 
   test('dtypes that the backend cannot do are refused with those it can', async () => {
     const like = nullBackend();
-    const caps = { ...like.caps, device: 'a phone', dtypes: { ...like.caps.dtypes, bf16: { store: false, compute: false, fastMatmul: false } } };
+    const caps = {
+      ...like.caps,
+      device: 'a phone',
+      dtypes: { ...like.caps.dtypes, bf16: { store: false, compute: false, fastMatmul: false } },
+    };
     await using device = new Device(nullBackend({ ...like, caps }));
-    await expect(loadModel(device, familyFiles('llama'), { weightDtype: 'bf16' })).rejects.toThrow(/cannot store weightDtype: bf16 on a phone\. It stores f32, f16/);
-    await expect(loadModel(device, familyFiles('llama'), { computeDtype: 'bf16' })).rejects.toThrow(/cannot compute in computeDtype: bf16 on a phone/);
+    await expect(loadModel(device, familyFiles('llama'), { weightDtype: 'bf16' })).rejects.toThrow(
+      /cannot store weightDtype: bf16 on a phone\. It stores f32, f16/,
+    );
+    await expect(loadModel(device, familyFiles('llama'), { computeDtype: 'bf16' })).rejects.toThrow(
+      /cannot compute in computeDtype: bf16 on a phone/,
+    );
     const narrow = await withTensors('llama', (tensors) => {
-      for (const t of Object.values(tensors)) Object.assign(t, { dtype: 'BF16', data: t.data.slice(0, t.data.length / 2) });
+      for (const t of Object.values(tensors))
+        Object.assign(t, { dtype: 'BF16', data: t.data.slice(0, t.data.length / 2) });
     });
     using model = await loadModel(device, narrow);
     expect(new Set([...model.namedParameters()].map(([, t]) => t.dtype))).toEqual(new Set(['f32']));
@@ -165,8 +194,14 @@ describe('4-bit checkpoints of bitsandbytes', () => {
         delete tensors[name];
         Object.assign(tensors, Object.fromEntries(await toBnbTensors(name, weight)));
       }
-      const config = { ...readJsonFile('families', 'llama', 'config.json'), quantization_config: { quant_method: 'bitsandbytes', load_in_4bit: true } };
-      return familyFiles('llama', { 'config.json': JSON.stringify(config), 'model.safetensors': serializeSafetensors(tensors, { format: 'pt' }) });
+      const config = {
+        ...readJsonFile('families', 'llama', 'config.json'),
+        quantization_config: { quant_method: 'bitsandbytes', load_in_4bit: true },
+      };
+      return familyFiles('llama', {
+        'config.json': JSON.stringify(config),
+        'model.safetensors': serializeSafetensors(tensors, { format: 'pt' }),
+      });
     })();
     return { files, weights };
   }
@@ -175,7 +210,10 @@ describe('4-bit checkpoints of bitsandbytes', () => {
   test.each([true, false])('are read part by part, double quantization %s', async (doubleQuant) => {
     const { files, weights } = await quantized(doubleQuant);
     expect((await loadConfig(files)).quantization).toBe('bitsandbytes');
-    using model = await loadModel(at.device, files, { blockwise, quantize: () => Promise.reject(new Error('quantized already')) });
+    using model = await loadModel(at.device, files, {
+      blockwise,
+      quantize: () => Promise.reject(new Error('quantized already')),
+    });
     for (const [name, want] of weights) {
       const { weight } = model.at(name.replace(/\.weight$/, '')) as unknown as { weight: LinearWeight };
       expect(weight.format).toBe('nf4');
@@ -188,16 +226,26 @@ describe('4-bit checkpoints of bitsandbytes', () => {
   test('give the logits of their values', async () => {
     const { files, weights } = await quantized(true);
     const dense = await withTensors('llama', (tensors) => {
-      for (const [name, data] of weights) tensors[name] = { ...tensors[name]!, data: new Uint8Array(data.slice().buffer) };
+      for (const [name, data] of weights)
+        tensors[name] = { ...tensors[name]!, data: new Uint8Array(data.slice().buffer) };
     });
     expect(largestDifference(await logitsOf(files, { blockwise }), await logitsOf(dense))).toBeLessThanOrEqual(1e-4);
   });
 
   test('need a reader; other kinds of quantization are named', async () => {
     const { files } = await quantized(true);
-    await expect(loadModel(at.device, files)).rejects.toThrow(/4-bit checkpoint needs a reader.*fromBnbTensors of @lowrank\/nf4/);
-    const awq = familyFiles('llama', { 'config.json': JSON.stringify({ ...readJsonFile('families', 'llama', 'config.json'), quantization_config: { quant_method: 'awq' } }) });
-    await expect(loadModel(at.device, awq, { blockwise })).rejects.toThrow(/unknown quantization of a checkpoint: llama: quant_method awq/);
+    await expect(loadModel(at.device, files)).rejects.toThrow(
+      /4-bit checkpoint needs a reader.*fromBnbTensors of @lowrank\/nf4/,
+    );
+    const awq = familyFiles('llama', {
+      'config.json': JSON.stringify({
+        ...readJsonFile('families', 'llama', 'config.json'),
+        quantization_config: { quant_method: 'awq' },
+      }),
+    });
+    await expect(loadModel(at.device, awq, { blockwise })).rejects.toThrow(
+      /unknown quantization of a checkpoint: llama: quant_method awq/,
+    );
   });
 });
 
@@ -206,16 +254,24 @@ describe('errors leave nothing behind', () => {
     const files = await withTensors('llama', (t) => {
       delete t['model.layers.1.mlp.up_proj.weight'];
     });
-    await expect(loadModel(at.device, files)).rejects.toThrow(/no "model\.layers\.1\.mlp\.up_proj\.weight" among 20 tensors.*Nearest: "model\.layers\.0\.mlp\.up_proj\.weight"/);
+    await expect(loadModel(at.device, files)).rejects.toThrow(
+      /no "model\.layers\.1\.mlp\.up_proj\.weight" among 20 tensors.*Nearest: "model\.layers\.0\.mlp\.up_proj\.weight"/,
+    );
   });
 
   test('a wrong shape', async () => {
-    const files = await withTensors('llama', (t) => Object.assign(t['model.norm.weight']!, { shape: [32], data: new Uint8Array(128) }));
-    await expect(loadModel(at.device, files)).rejects.toThrow(/wrong shape: model\.norm\.weight of llama: \[32\], the configuration asks for \[64\]/);
+    const files = await withTensors('llama', (t) =>
+      Object.assign(t['model.norm.weight']!, { shape: [32], data: new Uint8Array(128) }),
+    );
+    await expect(loadModel(at.device, files)).rejects.toThrow(
+      /wrong shape: model\.norm\.weight of llama: \[32\], the configuration asks for \[64\]/,
+    );
   });
 
   test('a dtype that holds no floats', async () => {
-    const files = await withTensors('llama', (t) => Object.assign(t['model.norm.weight']!, { dtype: 'I64', data: new Uint8Array(512) }));
+    const files = await withTensors('llama', (t) =>
+      Object.assign(t['model.norm.weight']!, { dtype: 'I64', data: new Uint8Array(512) }),
+    );
     await expect(loadModel(at.device, files)).rejects.toThrow(/no float dtype: model\.norm\.weight of llama is I64/);
   });
 
@@ -224,19 +280,29 @@ describe('errors leave nothing behind', () => {
       t['model.layers.0.self_attn.q_proj.bias'] = { dtype: 'F32', shape: [64], data: new Uint8Array(256) };
       t['model.layers.0.self_attn.rotary_emb.inv_freq'] = { dtype: 'F32', shape: [8], data: new Uint8Array(32) };
     });
-    await expect(loadModel(at.device, files)).rejects.toThrow(/does not use: llama: 1, first model\.layers\.0\.self_attn\.q_proj\.bias/);
+    await expect(loadModel(at.device, files)).rejects.toThrow(
+      /does not use: llama: 1, first model\.layers\.0\.self_attn\.q_proj\.bias/,
+    );
     (await loadModel(at.device, files, { allowUnused: true })).dispose();
   });
 
   test('a file that is cut short', async () => {
     const whole = new Uint8Array(readFileSync(join(fixtures, 'families', 'llama', 'model.safetensors')));
-    await expect(loadModel(at.device, familyFiles('llama', { 'model.safetensors': whole.subarray(0, whole.length - 100) }))).rejects.toThrow(/model\.safetensors/);
+    await expect(
+      loadModel(at.device, familyFiles('llama', { 'model.safetensors': whole.subarray(0, whole.length - 100) })),
+    ).rejects.toThrow(/model\.safetensors/);
   });
 
   test('no weights, no configuration, no tokenizer', async () => {
-    await expect(loadModel(at.device, familyFiles('llama', { 'model.safetensors': undefined }))).rejects.toThrow(/neither model\.safetensors nor model\.safetensors\.index\.json/);
-    await expect(loadModel(at.device, familyFiles('llama', { 'config.json': undefined }))).rejects.toThrow(/config\.json is not there: llama/);
-    await expect(loadTokenizer(familyFiles('llama'))).rejects.toThrow(/tokenizer\.json is not there: llama.*save_pretrained/);
+    await expect(loadModel(at.device, familyFiles('llama', { 'model.safetensors': undefined }))).rejects.toThrow(
+      /neither model\.safetensors nor model\.safetensors\.index\.json/,
+    );
+    await expect(loadModel(at.device, familyFiles('llama', { 'config.json': undefined }))).rejects.toThrow(
+      /config\.json is not there: llama/,
+    );
+    await expect(loadTokenizer(familyFiles('llama'))).rejects.toThrow(
+      /tokenizer\.json is not there: llama.*save_pretrained/,
+    );
   });
 
   test('quantize that fails half way', async () => {

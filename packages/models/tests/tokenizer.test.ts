@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Tokenizer as LibraryTokenizer, SplitPreTokenizer } from '@huggingface/tokenizers';
-import { fileSource } from '@lowrank/formats/node';
 import { bytesSource, type GgufValue, GgufWriter, MemorySink, openGguf } from '@lowrank/formats';
+import { fileSource } from '@lowrank/formats/node';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { modelsDir, need, sharedPath } from '../../../scripts/testing/shared.ts';
@@ -19,7 +19,13 @@ interface Recorded {
   vocabulary: number;
   gsm8k: { row: number; question: number[]; answer: number[] }[];
   texts: { text: string; ids: number[]; decoded: string; decodedSkip: string }[];
-  chats: { messages: { role: string; content: string }[]; rendered: string; renderedPrompt: string; ids: number[]; idsPrompt: number[] }[];
+  chats: {
+    messages: { role: string; content: string }[];
+    rendered: string;
+    renderedPrompt: string;
+    ids: number[];
+    idsPrompt: number[];
+  }[];
 }
 const recorded = readJsonFile<Recorded>('tokenizer', 'smollm2.json');
 
@@ -35,7 +41,10 @@ beforeAll(async () => {
 
 /** Questions and answers of GSM8K in turn. */
 function gsm8k(path: string): string[] {
-  const rows = readFileSync(path, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as { question: string; answer: string });
+  const rows = readFileSync(path, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { question: string; answer: string });
   return rows.flatMap(({ question, answer }) => [question, answer]);
 }
 
@@ -74,12 +83,15 @@ describe('SmolLM2', () => {
     need(context, models);
     const library = new LibraryTokenizer(folder.parts.json, folder.parts.config!);
     const texts = gsm8k(need(context, sharedPath('data/gsm8k/train.jsonl'))).slice(0, 300);
-    for (const text of [...texts, 'a<|im_end|>b<|im_end|><|im_start|>', '<|im_start|>']) expect(folder.encode(text)).toEqual(library.encode(text).ids);
+    for (const text of [...texts, 'a<|im_end|>b<|im_end|><|im_start|>', '<|im_start|>'])
+      expect(folder.encode(text)).toEqual(library.encode(text).ids);
   });
 
   test('streamed text is the decoded text, for any tokens', (context) => {
     need(context, models);
-    const ids = fc.array(fc.oneof(fc.nat(49151), fc.constantFrom(0, 1, 2), fc.integer({ min: 17, max: 280 })), { maxLength: 30 });
+    const ids = fc.array(fc.oneof(fc.nat(49151), fc.constantFrom(0, 1, 2), fc.integer({ min: 17, max: 280 })), {
+      maxLength: 30,
+    });
     fc.assert(
       fc.property(ids, fc.boolean(), (list, skipSpecialTokens) => {
         const stream = folder.stream({ skipSpecialTokens });
@@ -103,7 +115,12 @@ describe('SmolLM2', () => {
 });
 
 describe('every question and answer of GSM8K', () => {
-  const llama = readJsonFile<{ texts: number; tokens: number; sha256: string; differing: { row: number; key: 'question' | 'answer'; ids: number[] }[] }>('tokenizer', 'smollm2-llamacpp.json');
+  const llama = readJsonFile<{
+    texts: number;
+    tokens: number;
+    sha256: string;
+    differing: { row: number; key: 'question' | 'answer'; ids: number[] }[];
+  }>('tokenizer', 'smollm2-llamacpp.json');
   const same = (a: readonly number[], b: readonly number[]) => a.length === b.length && a.every((x, i) => x === b[i]);
 
   test('has the ids in the GGUF’s tokenizer that llama.cpp gives', (context) => {
@@ -122,7 +139,10 @@ describe('every question and answer of GSM8K', () => {
     const texts = gsm8k(need(context, sharedPath('data/gsm8k/train.jsonl')));
     return (async () => {
       const plain = await loadTokenizer(await folderFiles(gguf(path)), { preTokenizer: 'gpt-2' });
-      const digits = new Tokenizer({ ...folder.parts, json: { ...folder.parts.json, pre_tokenizer: bpeStyle('smollm').preTokenizer } });
+      const digits = new Tokenizer({
+        ...folder.parts,
+        json: { ...folder.parts.json, pre_tokenizer: bpeStyle('smollm').preTokenizer },
+      });
       const differing = [];
       for (const [i, text] of texts.entries()) {
         const own = folder.encode(text);
@@ -137,13 +157,20 @@ describe('every question and answer of GSM8K', () => {
 });
 
 test('words are cut as the Rust tokenizers cut them, by every rule that GGUF files name', () => {
-  const { styles, texts, words } = readJsonFile<{ styles: Record<string, Record<string, unknown>>; texts: string[]; words: Record<string, string[][]> }>('tokenizer', 'words.json');
-  const compile = (regex: string) => new SplitPreTokenizer({ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false }).pattern ?? undefined;
+  const { styles, texts, words } = readJsonFile<{
+    styles: Record<string, Record<string, unknown>>;
+    texts: string[];
+    words: Record<string, string[][]>;
+  }>('tokenizer', 'words.json');
+  const compile = (regex: string) =>
+    new SplitPreTokenizer({ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false }).pattern ??
+    undefined;
   const spell = (word: string) => Array.from(new TextEncoder().encode(word), (b) => letters[b]).join('');
   for (const [pre, style] of Object.entries(styles)) {
     expect(bpeStyle(pre).preTokenizer, pre).toEqual(style);
     const split = wordSplitter({ normalizer: null, pre_tokenizer: style, model: { type: 'BPE' } }, compile)!;
-    texts.forEach((text, i) => expect(split(text).map(spell), `${pre}: ${JSON.stringify(text)}`).toEqual(words[pre]![i]));
+    for (const [i, text] of texts.entries())
+      expect(split(text).map(spell), `${pre}: ${JSON.stringify(text)}`).toEqual(words[pre]![i]);
   }
 });
 
@@ -159,18 +186,30 @@ const u32 = (value: number): GgufValue => ({ type: 'uint32', value });
 const bool = (value: boolean): GgufValue => ({ type: 'bool', value });
 
 describe('a SentencePiece vocabulary', () => {
-  const { pieces, texts } = readJsonFile<{ pieces: [string, number, number][]; texts: { text: string; ids: number[]; decoded: string }[] }>('tokenizer', 'sentencepiece.json');
+  const { pieces, texts } = readJsonFile<{
+    pieces: [string, number, number][];
+    texts: { text: string; ids: number[]; decoded: string }[];
+  }>('tokenizer', 'sentencepiece.json');
   const metadata = (extra: Record<string, GgufValue> = {}) => ({
     'tokenizer.ggml.model': string('llama'),
     'tokenizer.ggml.tokens': strings(pieces.map(([text]) => text)),
-    'tokenizer.ggml.scores': { type: 'array', itemType: 'float32', value: Float32Array.from(pieces, ([, score]) => score) } as GgufValue,
-    'tokenizer.ggml.token_type': { type: 'array', itemType: 'int32', value: Int32Array.from(pieces, ([, , type]) => type) } as GgufValue,
+    'tokenizer.ggml.scores': {
+      type: 'array',
+      itemType: 'float32',
+      value: Float32Array.from(pieces, ([, score]) => score),
+    } as GgufValue,
+    'tokenizer.ggml.token_type': {
+      type: 'array',
+      itemType: 'int32',
+      value: Int32Array.from(pieces, ([, , type]) => type),
+    } as GgufValue,
     'tokenizer.ggml.unknown_token_id': u32(0),
     'tokenizer.ggml.bos_token_id': u32(1),
     'tokenizer.ggml.eos_token_id': u32(2),
     ...extra,
   });
-  const load = async (extra?: Record<string, GgufValue>) => loadTokenizer(ggufFiles(bytesSource(await ggufOf(metadata(extra)), 'spm.gguf')));
+  const load = async (extra?: Record<string, GgufValue>) =>
+    loadTokenizer(ggufFiles(bytesSource(await ggufOf(metadata(extra)), 'spm.gguf')));
 
   test('gives SentencePiece’s ids and texts', async () => {
     const tokenizer = await load();
@@ -188,7 +227,11 @@ describe('a SentencePiece vocabulary', () => {
     expect(tokenizer.encode('Hello')).toEqual([1, ...bare(tokenizer, 'Hello')]);
     expect(bare(tokenizer, '<s>Hello</s>')).toEqual([1, ...bare(tokenizer, 'Hello'), 2]);
     expect(tokenizer.decode([1, ...bare(tokenizer, 'Hello'), 2], { skipSpecialTokens: true })).toBe('Hello');
-    const other = await load({ 'tokenizer.ggml.add_bos_token': bool(false), 'tokenizer.ggml.add_eos_token': bool(true), 'tokenizer.ggml.add_space_prefix': bool(false) });
+    const other = await load({
+      'tokenizer.ggml.add_bos_token': bool(false),
+      'tokenizer.ggml.add_eos_token': bool(true),
+      'tokenizer.ggml.add_space_prefix': bool(false),
+    });
     expect(other.encode('Hello')).toEqual([...bare(other, 'Hello'), 2]);
     expect(bare(other, ' Hello')).toEqual(bare(tokenizer, 'Hello'));
     expect(other.decode(bare(other, ' Hello'))).toBe(' Hello');
@@ -196,19 +239,41 @@ describe('a SentencePiece vocabulary', () => {
 });
 
 describe('a GGUF’s tokenizer', () => {
-  const base = { 'tokenizer.ggml.model': string('gpt2'), 'tokenizer.ggml.tokens': strings(['<|end|>', 'a', 'b', 'Ġ', 'ab', '<|eot_id|>']), 'tokenizer.ggml.merges': strings(['a b']), 'tokenizer.ggml.token_type': { type: 'array', itemType: 'int32', value: Int32Array.of(3, 1, 1, 1, 1, 3) } as GgufValue };
-  const read = async (extra: Record<string, GgufValue>, options?: { preTokenizer: string }) => ggufTokenizer(await openGguf(bytesSource(await ggufOf({ ...base, ...extra }))), options);
+  const base = {
+    'tokenizer.ggml.model': string('gpt2'),
+    'tokenizer.ggml.tokens': strings(['<|end|>', 'a', 'b', 'Ġ', 'ab', '<|eot_id|>']),
+    'tokenizer.ggml.merges': strings(['a b']),
+    'tokenizer.ggml.token_type': {
+      type: 'array',
+      itemType: 'int32',
+      value: Int32Array.of(3, 1, 1, 1, 1, 3),
+    } as GgufValue,
+  };
+  const read = async (extra: Record<string, GgufValue>, options?: { preTokenizer: string }) =>
+    ggufTokenizer(await openGguf(bytesSource(await ggufOf({ ...base, ...extra }))), options);
 
   test('of a kind that is not known is refused by name', async () => {
-    await expect(read({ 'tokenizer.ggml.model': string('rwkv') })).rejects.toThrow(/unknown tokenizer\.ggml\.model: rwkv.*Known: gpt2, llama/);
-    await expect(read({ 'tokenizer.ggml.pre': string('klingon') })).rejects.toThrow(/unknown tokenizer\.ggml\.pre: klingon\. Known: gpt-2,.*smollm/);
-    expect((await read({ 'tokenizer.ggml.pre': string('klingon') }, { preTokenizer: 'gpt-2' })).json.pre_tokenizer).toMatchObject({ type: 'ByteLevel', use_regex: true });
+    await expect(read({ 'tokenizer.ggml.model': string('rwkv') })).rejects.toThrow(
+      /unknown tokenizer\.ggml\.model: rwkv.*Known: gpt2, llama/,
+    );
+    await expect(read({ 'tokenizer.ggml.pre': string('klingon') })).rejects.toThrow(
+      /unknown tokenizer\.ggml\.pre: klingon\. Known: gpt-2,.*smollm/,
+    );
+    expect(
+      (await read({ 'tokenizer.ggml.pre': string('klingon') }, { preTokenizer: 'gpt-2' })).json.pre_tokenizer,
+    ).toMatchObject({ type: 'ByteLevel', use_regex: true });
   });
 
   test('begins with BOS where llama.cpp’s rule for its kind says so', async () => {
     const bos = { 'tokenizer.ggml.bos_token_id': u32(0) };
-    expect((await read({ ...bos, 'tokenizer.ggml.pre': string('llama-bpe') })).config).toMatchObject({ add_bos_token: true, bos_token: '<|end|>' });
-    expect((await read({ ...bos, 'tokenizer.ggml.pre': string('llama-bpe'), 'tokenizer.ggml.add_bos_token': bool(false) })).config.add_bos_token).toBe(false);
+    expect((await read({ ...bos, 'tokenizer.ggml.pre': string('llama-bpe') })).config).toMatchObject({
+      add_bos_token: true,
+      bos_token: '<|end|>',
+    });
+    expect(
+      (await read({ ...bos, 'tokenizer.ggml.pre': string('llama-bpe'), 'tokenizer.ggml.add_bos_token': bool(false) }))
+        .config.add_bos_token,
+    ).toBe(false);
     expect((await read({ ...bos, 'tokenizer.ggml.pre': string('smollm') })).config.add_bos_token).toBe(false);
     expect((await read({ 'tokenizer.ggml.pre': string('llama-bpe') })).config.add_bos_token).toBe(false);
   });
@@ -219,7 +284,8 @@ describe('a GGUF’s tokenizer', () => {
 
   test('takes words whole where merges are to be ignored', async () => {
     const vocabulary = { 'tokenizer.ggml.merges': strings([]) };
-    const tokenizer = async (pre: string) => new Tokenizer(await read({ ...vocabulary, 'tokenizer.ggml.pre': string(pre) }));
+    const tokenizer = async (pre: string) =>
+      new Tokenizer(await read({ ...vocabulary, 'tokenizer.ggml.pre': string(pre) }));
     expect((await tokenizer('llama-bpe')).encode('ab')).toEqual([4]);
     expect((await tokenizer('qwen2')).encode('ab')).toEqual([1, 2]);
   });
@@ -228,34 +294,61 @@ describe('a GGUF’s tokenizer', () => {
 describe('a folder’s tokenizer', () => {
   const toy = toyTokenizer();
   const json = JSON.stringify(toy.parts.json);
-  const files = (more: Record<string, string>) => blobFiles(Object.entries({ 'tokenizer.json': json, ...more }).map(([name, text]) => [name, new TextEncoder().encode(text)] as const));
+  const files = (more: Record<string, string>) =>
+    blobFiles(
+      Object.entries({ 'tokenizer.json': json, ...more }).map(
+        ([name, text]) => [name, new TextEncoder().encode(text)] as const,
+      ),
+    );
 
   test('names its special tokens in one of three files', async () => {
     for (const name of ['tokenizer_config.json', 'special_tokens_map.json']) {
-      const tokenizer = await loadTokenizer(files({ [name]: '{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}' }));
+      const tokenizer = await loadTokenizer(
+        files({ [name]: '{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}' }),
+      );
       expect(tokenizer).toMatchObject({ bosTokenId: 1, eosTokenId: 2, eosTokenIds: [2], padTokenId: undefined });
     }
-    expect(await loadTokenizer(files({ 'config.json': '{"eos_token_id": [2, 9]}' }))).toMatchObject({ eosTokenId: 2, eosTokenIds: [2, 9] });
-    expect(await loadTokenizer(files({ 'tokenizer_config.json': '{"eos_token": "</s>"}', 'generation_config.json': '{"eos_token_id": 7}' }))).toMatchObject({ eosTokenIds: [2, 7] });
+    expect(await loadTokenizer(files({ 'config.json': '{"eos_token_id": [2, 9]}' }))).toMatchObject({
+      eosTokenId: 2,
+      eosTokenIds: [2, 9],
+    });
+    expect(
+      await loadTokenizer(
+        files({ 'tokenizer_config.json': '{"eos_token": "</s>"}', 'generation_config.json': '{"eos_token_id": 7}' }),
+      ),
+    ).toMatchObject({ eosTokenIds: [2, 7] });
   });
 
   test('puts BOS and EOS where tokenizer_config.json asks for them', async () => {
     const plain = toy.encode('the');
-    const config = (more: object) => files({ 'tokenizer_config.json': JSON.stringify({ bos_token: '<s>', eos_token: '</s>', ...more }) });
+    const config = (more: object) =>
+      files({ 'tokenizer_config.json': JSON.stringify({ bos_token: '<s>', eos_token: '</s>', ...more }) });
     expect((await loadTokenizer(config({}))).encode('the')).toEqual(plain);
     expect((await loadTokenizer(config({ add_bos_token: true }))).encode('the')).toEqual([1, ...plain]);
-    expect((await loadTokenizer(config({ add_bos_token: true, add_eos_token: true }))).encode('the')).toEqual([1, ...plain, 2]);
-    expect((await loadTokenizer(config({ add_bos_token: true }))).encode('the', { addSpecialTokens: false })).toEqual(plain);
+    expect((await loadTokenizer(config({ add_bos_token: true, add_eos_token: true }))).encode('the')).toEqual([
+      1,
+      ...plain,
+      2,
+    ]);
+    expect((await loadTokenizer(config({ add_bos_token: true }))).encode('the', { addSpecialTokens: false })).toEqual(
+      plain,
+    );
   });
 
   test('finds its chat template in any of its places, the newest first; several by name', async () => {
     const messages = [{ role: 'user', content: 'hi' }];
-    const config = (template: unknown) => ({ 'tokenizer_config.json': JSON.stringify({ bos_token: '<s>', chat_template: template }) });
-    const render = async (more: Record<string, string>, options = {}) => (await loadTokenizer(files(more))).applyChatTemplate(messages, options);
+    const config = (template: unknown) => ({
+      'tokenizer_config.json': JSON.stringify({ bos_token: '<s>', chat_template: template }),
+    });
+    const render = async (more: Record<string, string>, options = {}) =>
+      (await loadTokenizer(files(more))).applyChatTemplate(messages, options);
     expect(await render(config('{{ bos_token }}{{ messages[0].content }}'))).toBe('<s>hi');
     expect(await render({ ...config('old'), 'chat_template.jinja': 'new' })).toBe('new');
     expect(await render({ ...config('old'), 'chat_template.json': '{"chat_template": "json"}' })).toBe('json');
-    const named = config([{ name: 'default', template: 'plain' }, { name: 'tool_use', template: '{{ tools | length }} tools' }]);
+    const named = config([
+      { name: 'default', template: 'plain' },
+      { name: 'tool_use', template: '{{ tools | length }} tools' },
+    ]);
     expect(await render(named)).toBe('plain');
     expect(await render(named, { tools: [{}, {}] })).toBe('2 tools');
     expect(await render(config('{{ language }}'), { variables: { language: 'de' } })).toBe('de');
@@ -263,15 +356,27 @@ describe('a folder’s tokenizer', () => {
   });
 
   test('without a template, or with one that refuses, says so', async () => {
-    expect(() => toy.applyChatTemplate([{ role: 'user', content: 'hi' }])).toThrow(/needs a chat template: the model has none/);
-    const strict = new Tokenizer({ ...toy.parts, chatTemplates: new Map([['default', "{{ raise_exception('roles must alternate') }}"]]) });
-    expect(() => strict.applyChatTemplate([{ role: 'user', content: 'a' }, { role: 'user', content: 'b' }])).toThrow(/template refuses the messages: roles must alternate; roles: user, user/);
+    expect(() => toy.applyChatTemplate([{ role: 'user', content: 'hi' }])).toThrow(
+      /needs a chat template: the model has none/,
+    );
+    const strict = new Tokenizer({
+      ...toy.parts,
+      chatTemplates: new Map([['default', "{{ raise_exception('roles must alternate') }}"]]),
+    });
+    expect(() =>
+      strict.applyChatTemplate([
+        { role: 'user', content: 'a' },
+        { role: 'user', content: 'b' },
+      ]),
+    ).toThrow(/template refuses the messages: roles must alternate; roles: user, user/);
     const broken = new Tokenizer({ ...toy.parts, chatTemplates: new Map([['default', '{% for %}']]) });
     expect(() => broken.applyChatTemplate([])).toThrow(/chat template cannot be read/);
   });
 
   test('that is no tokenizer is refused', async () => {
-    await expect(loadTokenizer(blobFiles([['tokenizer.json', new TextEncoder().encode('{"model": {"type": "Nonsense"}}')]]))).rejects.toThrow(/tokenizer\.json cannot be read/);
+    await expect(
+      loadTokenizer(blobFiles([['tokenizer.json', new TextEncoder().encode('{"model": {"type": "Nonsense"}}')]])),
+    ).rejects.toThrow(/tokenizer\.json cannot be read/);
     expect(() => toy.decode([128])).toThrow(/no such token: 128, of 128/);
     expect(() => toy.encode(undefined as never)).toThrow(/needs a text: undefined/);
     expect(toy.decode([])).toBe('');

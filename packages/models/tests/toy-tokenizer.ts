@@ -15,7 +15,32 @@ export function toyTokenizer(): Tokenizer {
   const tokens = ['<unk>', '<s>', '</s>', ...Array.from({ length: 95 }, (_, i) => letters[32 + i]!)];
   for (const byte of new TextEncoder().encode('é😀')) tokens.push(letters[byte]!);
   const merges: [string, string][] = [];
-  for (const pair of ['th', 'he', 'in', 'er', 'an', 're', 'on', 'at', 'en', 'nd', 'ti', 'es', 'or', 'te', 'of', 'ed', 'is', 'it', 'al', 'ar', 'st', 'to', 'nt', 'ng']) {
+  for (const pair of [
+    'th',
+    'he',
+    'in',
+    'er',
+    'an',
+    're',
+    'on',
+    'at',
+    'en',
+    'nd',
+    'ti',
+    'es',
+    'or',
+    'te',
+    'of',
+    'ed',
+    'is',
+    'it',
+    'al',
+    'ar',
+    'st',
+    'to',
+    'nt',
+    'ng',
+  ]) {
     if (tokens.length >= 128) break;
     merges.push([pair[0]!, pair[1]!]);
     tokens.push(pair);

@@ -1,6 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { bytesSource, type GgufMetadata, type GgufType, type GgufValue, GgufWriter, MemorySink, openSafetensors } from '@lowrank/formats';
+import {
+  bytesSource,
+  type GgufMetadata,
+  type GgufType,
+  type GgufValue,
+  GgufWriter,
+  MemorySink,
+  openSafetensors,
+} from '@lowrank/formats';
 import { fixtures, readJsonFile } from './helpers.ts';
 
 const parts: Record<string, string> = {
@@ -20,7 +28,11 @@ const parts: Record<string, string> = {
 function ggufName(name: string): string {
   const match = /^model\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(name);
   if (match) return `blk.${match[1]}.${parts[match[2]!]}.${match[3]}`;
-  return { 'model.embed_tokens.weight': 'token_embd.weight', 'model.norm.weight': 'output_norm.weight', 'lm_head.weight': 'output.weight' }[name]!;
+  return {
+    'model.embed_tokens.weight': 'token_embd.weight',
+    'model.norm.weight': 'output_norm.weight',
+    'lm_head.weight': 'output.weight',
+  }[name]!;
 }
 
 /** Rows of each head as llama.cpp's converter orders them for the architecture `llama`: the halves interleaved. */
@@ -40,7 +52,17 @@ function interleave(values: Float32Array, heads: number, rows: number): Float32A
 
 /** Factors by which the frequencies of a Llama 3 model are divided. */
 export function llama3Factors(rope: Record<string, number>, headDim: number): Float32Array {
-  const { rope_theta: theta, factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: original } = rope as Record<string, number> & Record<'rope_theta' | 'factor' | 'low_freq_factor' | 'high_freq_factor' | 'original_max_position_embeddings', number>;
+  const {
+    rope_theta: theta,
+    factor,
+    low_freq_factor: low,
+    high_freq_factor: high,
+    original_max_position_embeddings: original,
+  } = rope as Record<string, number> &
+    Record<
+      'rope_theta' | 'factor' | 'low_freq_factor' | 'high_freq_factor' | 'original_max_position_embeddings',
+      number
+    >;
   return Float32Array.from({ length: headDim / 2 }, (_, i) => {
     const wave = 2 * Math.PI * theta ** ((2 * i) / headDim);
     if (wave < original / high) return 1;
@@ -60,9 +82,14 @@ export interface GgufOptions {
 }
 
 /** A recorded family as the GGUF file that llama.cpp's converter would make of it. */
-export async function familyGguf(family: string, { type = 'F32', metadata = {}, odd, leaveOut = [] }: GgufOptions = {}): Promise<Uint8Array> {
+export async function familyGguf(
+  family: string,
+  { type = 'F32', metadata = {}, odd, leaveOut = [] }: GgufOptions = {},
+): Promise<Uint8Array> {
   const config = readJsonFile<Record<string, unknown>>('families', family, 'config.json');
-  const file = await openSafetensors(bytesSource(new Uint8Array(readFileSync(join(fixtures, 'families', family, 'model.safetensors')))));
+  const file = await openSafetensors(
+    bytesSource(new Uint8Array(readFileSync(join(fixtures, 'families', family, 'model.safetensors')))),
+  );
   const kind = config.model_type as string;
   const arch = kind === 'mistral' ? 'llama' : kind;
   const number = (key: string): number => config[key] as number;
@@ -82,8 +109,15 @@ export async function familyGguf(family: string, { type = 'F32', metadata = {}, 
     [`${arch}.attention.head_count_kv`]: u32(kvHeads),
     [`${arch}.attention.layer_norm_rms_epsilon`]: f32(number('rms_norm_eps')),
     [`${arch}.rope.freq_base`]: f32(rope.rope_theta!),
-    ...(arch === 'qwen3' ? { [`${arch}.attention.key_length`]: u32(headDim), [`${arch}.attention.value_length`]: u32(headDim) } : {}),
-    ...(rope.rope_type === 'linear' ? { [`${arch}.rope.scaling.type`]: { type: 'string', value: 'linear' }, [`${arch}.rope.scaling.factor`]: f32(rope.factor!) } : {}),
+    ...(arch === 'qwen3'
+      ? { [`${arch}.attention.key_length`]: u32(headDim), [`${arch}.attention.value_length`]: u32(headDim) }
+      : {}),
+    ...(rope.rope_type === 'linear'
+      ? {
+          [`${arch}.rope.scaling.type`]: { type: 'string', value: 'linear' },
+          [`${arch}.rope.scaling.factor`]: f32(rope.factor!),
+        }
+      : {}),
     'tokenizer.ggml.bos_token_id': u32(number('bos_token_id')),
     'tokenizer.ggml.eos_token_id': u32(number('eos_token_id')),
     ...metadata,
@@ -94,13 +128,19 @@ export async function familyGguf(family: string, { type = 'F32', metadata = {}, 
     const rows = name.includes('q_proj') ? heads : name.includes('k_proj') ? kvHeads : 0;
     values.set(ggufName(name), { shape, data: arch === 'llama' && rows ? interleave(data, rows, shape[0]!) : data });
   }
-  if (rope.rope_type === 'llama3') values.set('rope_freqs.weight', { shape: [headDim / 2], data: llama3Factors(rope, headDim) });
+  if (rope.rope_type === 'llama3')
+    values.set('rope_freqs.weight', { shape: [headDim / 2], data: llama3Factors(rope, headDim) });
   for (const name of leaveOut) values.delete(name);
-  const declared = [...values].map(([name, { shape }]) => ({ name, shape, type: odd?.name === name ? odd.type : shape.length === 2 ? type : ('F32' as const) }));
+  const declared = [...values].map(([name, { shape }]) => ({
+    name,
+    shape,
+    type: odd?.name === name ? odd.type : shape.length === 2 ? type : ('F32' as const),
+  }));
   const sink = new MemorySink();
   const header: GgufMetadata = new Map(Object.entries(all).filter((e): e is [string, GgufValue] => e[1] !== undefined));
   const writer = new GgufWriter(sink, declared, header);
-  for (const { name, byteLength } of writer.tensors) await writer.write(name, odd?.name === name ? new Uint8Array(byteLength) : values.get(name)!.data);
+  for (const { name, byteLength } of writer.tensors)
+    await writer.write(name, odd?.name === name ? new Uint8Array(byteLength) : values.get(name)!.data);
   await writer.finish();
   return sink.bytes.slice();
 }

@@ -34,7 +34,7 @@ const outer: Readonly<Record<string, string>> = {
 export const ropeFactorsName = 'rope_freqs.weight';
 
 /** `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`; the name itself where it has no counterpart. */
-export function huggingFaceName(gguf: string): string {
+function huggingFaceName(gguf: string): string {
   const match = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(gguf);
   const part = match && parts[match[2]!];
   return part ? `model.layers.${match[1]}.${part}.${match[3]}` : (outer[gguf] ?? gguf);

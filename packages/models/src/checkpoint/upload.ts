@@ -43,7 +43,7 @@ export async function upload(
 }
 
 /** Little-endian floats of one dtype as another: exact to a wider one, else rounded to nearest, ties to even. */
-export function convert(bytes: Uint8Array, from: FloatDType, to: FloatDType): Uint8Array {
+function convert(bytes: Uint8Array, from: FloatDType, to: FloatDType): Uint8Array {
   if (from === to) return bytes;
   const values =
     from === 'f32'

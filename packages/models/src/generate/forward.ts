@@ -19,12 +19,14 @@ export class BatchForward implements Disposable {
     this.#model = model;
     this.#pads = prompts.map((p) => longest - p.length);
     this.#rows = prompts.map((p, i) => [...new Array<number>(this.#pads[i]!).fill(p[0]!), ...p]);
-    this.#cache = useCache ? new KvCache(model.device, model.config, prompts.length, capacity, model.computeDtype) : undefined;
+    this.#cache = useCache
+      ? new KvCache(model.device, model.config, prompts.length, capacity, model.computeDtype)
+      : undefined;
   }
 
   /** Adds a token to each row. */
   append(ids: readonly number[]): void {
-    this.#rows.forEach((row, i) => row.push(ids[i]!));
+    for (const [i, row] of this.#rows.entries()) row.push(ids[i]!);
   }
 
   /** Logits of the token after each row's last: one array [V] a row. */
@@ -43,7 +45,10 @@ export class BatchForward implements Disposable {
     const t = fresh[0]!.length;
     const b = fresh.length;
     const table = (value: (pad: number, at: number) => number) =>
-      device.tensor(Int32Array.from({ length: b * t }, (_, i) => value(this.#pads[Math.floor(i / t)]!, from + (i % t))), { shape: [b, t], dtype: 'i32' });
+      device.tensor(
+        Int32Array.from({ length: b * t }, (_, i) => value(this.#pads[Math.floor(i / t)]!, from + (i % t))),
+        { shape: [b, t], dtype: 'i32' },
+      );
     const ids = device.tensor(Int32Array.from(fresh.flat()), { shape: [b, t], dtype: 'i32' });
     const padded = this.#pads.some((p) => p > 0);
     const hidden = this.#model.hidden(ids, {

@@ -42,7 +42,11 @@ export type Prompt = string | readonly number[];
  * Continues one prompt, or several at once: token after token, in the order of the prompts at each step. Leaving the loop early frees
  * everything.
  */
-export async function* generate(model: CausalLm, prompts: Prompt | readonly Prompt[], options: GenerateOptions = {}): AsyncGenerator<GeneratedToken, void, undefined> {
+export async function* generate(
+  model: CausalLm,
+  prompts: Prompt | readonly Prompt[],
+  options: GenerateOptions = {},
+): AsyncGenerator<GeneratedToken, void, undefined> {
   const ids = promptIds(prompts, options.tokenizer);
   if (ids.length === 0) return;
   const limit = limitOf(model, ids, options.maxNewTokens ?? 128);
@@ -66,9 +70,24 @@ export async function* generate(model: CausalLm, prompts: Prompt | readonly Prom
 }
 
 /** The text that follows one prompt, or each of several. */
-export async function generateText(model: CausalLm, tokenizer: Tokenizer, prompt: Prompt, options?: Omit<GenerateOptions, 'tokenizer'>): Promise<string>;
-export async function generateText(model: CausalLm, tokenizer: Tokenizer, prompts: readonly Prompt[], options?: Omit<GenerateOptions, 'tokenizer'>): Promise<string[]>;
-export async function generateText(model: CausalLm, tokenizer: Tokenizer, prompts: Prompt | readonly Prompt[], options: Omit<GenerateOptions, 'tokenizer'> = {}): Promise<string | string[]> {
+export async function generateText(
+  model: CausalLm,
+  tokenizer: Tokenizer,
+  prompt: Prompt,
+  options?: Omit<GenerateOptions, 'tokenizer'>,
+): Promise<string>;
+export async function generateText(
+  model: CausalLm,
+  tokenizer: Tokenizer,
+  prompts: readonly Prompt[],
+  options?: Omit<GenerateOptions, 'tokenizer'>,
+): Promise<string[]>;
+export async function generateText(
+  model: CausalLm,
+  tokenizer: Tokenizer,
+  prompts: Prompt | readonly Prompt[],
+  options: Omit<GenerateOptions, 'tokenizer'> = {},
+): Promise<string | string[]> {
   const texts = isPrompt(prompts) ? [''] : prompts.map(() => '');
   for await (const { prompt, text } of generate(model, prompts, { ...options, tokenizer })) texts[prompt] += text;
   return isPrompt(prompts) ? texts[0]! : texts;
@@ -81,7 +100,8 @@ function isPrompt(prompts: Prompt | readonly Prompt[]): prompts is Prompt {
 function promptIds(prompts: Prompt | readonly Prompt[], tokenizer: Tokenizer | undefined): (readonly number[])[] {
   const list = isPrompt(prompts) ? [prompts] : prompts;
   return list.map((prompt, i) => {
-    if (typeof prompt === 'string' && !tokenizer) throw new LowrankError('generate', 'a text needs a tokenizer', `prompt ${i}`, 'Pass { tokenizer }, or token ids');
+    if (typeof prompt === 'string' && !tokenizer)
+      throw new LowrankError('generate', 'a text needs a tokenizer', `prompt ${i}`, 'Pass { tokenizer }, or token ids');
     const ids = typeof prompt === 'string' ? tokenizer!.encode(prompt) : prompt;
     // A model continues something; from nothing, it begins with BOS.
     const start = ids.length === 0 && tokenizer?.bosTokenId !== undefined ? [tokenizer.bosTokenId] : ids;
@@ -93,11 +113,28 @@ function promptIds(prompts: Prompt | readonly Prompt[], tokenizer: Tokenizer | u
 /** New tokens at most. Throws where a prompt alone fills the context, or has ids that the model does not know. */
 function limitOf(model: CausalLm, prompts: readonly (readonly number[])[], maxNewTokens: number): number {
   const { vocabSize, maxPositions } = model.config;
-  check(Number.isInteger(maxNewTokens) && maxNewTokens >= 0, 'generate', 'maxNewTokens must be a whole number', String(maxNewTokens));
+  check(
+    Number.isInteger(maxNewTokens) && maxNewTokens >= 0,
+    'generate',
+    'maxNewTokens must be a whole number',
+    String(maxNewTokens),
+  );
   for (const [i, ids] of prompts.entries()) {
     const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
-    check(wrong === undefined, 'generate', 'no such token', () => `prompt ${i}: ${wrong}, of ${vocabSize}`, 'The tokenizer belongs to another model');
-    check(ids.length < maxPositions, 'generate', 'the prompt is longer than the context', () => `prompt ${i}: ${ids.length} tokens, the model has ${maxPositions} positions`, 'Shorten it');
+    check(
+      wrong === undefined,
+      'generate',
+      'no such token',
+      () => `prompt ${i}: ${wrong}, of ${vocabSize}`,
+      'The tokenizer belongs to another model',
+    );
+    check(
+      ids.length < maxPositions,
+      'generate',
+      'the prompt is longer than the context',
+      () => `prompt ${i}: ${ids.length} tokens, the model has ${maxPositions} positions`,
+      'Shorten it',
+    );
   }
   return Math.min(maxNewTokens, maxPositions - Math.max(...prompts.map((p) => p.length)));
 }
@@ -113,7 +150,13 @@ class Row {
 
   constructor(index: number, model: CausalLm, { tokenizer, stop = [], eosTokenIds }: GenerateOptions) {
     const strings = stop.filter((s) => typeof s === 'string');
-    check(strings.length === 0 || tokenizer, 'generate', 'stop strings need a tokenizer', () => strings.join(', '), 'Pass { tokenizer }');
+    check(
+      strings.length === 0 || tokenizer,
+      'generate',
+      'stop strings need a tokenizer',
+      () => strings.join(', '),
+      'Pass { tokenizer }',
+    );
     this.index = index;
     this.#ends = new Set(eosTokenIds ?? [...model.config.eosTokenIds, ...(tokenizer?.eosTokenIds ?? [])]);
     this.#stopIds = new Set(stop.filter((s) => typeof s === 'number'));

@@ -19,7 +19,12 @@ export class Sampler {
   readonly #key: [number, number];
 
   constructor({ temperature = 0, topK = 0, topP = 1, seed = 0 }: SamplingOptions = {}) {
-    check(temperature >= 0 && Number.isFinite(temperature), 'generate', 'temperature must be 0 or more', String(temperature));
+    check(
+      temperature >= 0 && Number.isFinite(temperature),
+      'generate',
+      'temperature must be 0 or more',
+      String(temperature),
+    );
     check(Number.isInteger(topK) && topK >= 0, 'generate', 'topK must be a whole number, 0 for all', String(topK));
     check(topP > 0 && topP <= 1, 'generate', 'topP must be above 0 and at most 1', String(topP));
     check(Number.isSafeInteger(seed) && seed >= 0, 'generate', 'seed must be a whole number, 0 or more', String(seed));
@@ -86,7 +91,13 @@ function argmax(logits: Float32Array): number {
     if (x > top) {
       top = x;
       best = i;
-    } else if (Number.isNaN(x)) throw new LowrankError('generate', 'the logits hold NaN', `token ${i}`, 'The weights are damaged, or the model diverged in training');
+    } else if (Number.isNaN(x))
+      throw new LowrankError(
+        'generate',
+        'the logits hold NaN',
+        `token ${i}`,
+        'The weights are damaged, or the model diverged in training',
+      );
   }
   check(best >= 0 && top < Infinity, 'generate', 'the logits hold no finite number', () => `largest ${top}`);
   return best;

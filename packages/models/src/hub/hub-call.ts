@@ -26,7 +26,11 @@ export function repositoryOf(id: string): string {
 }
 
 /** Runs a call of the client; turns its errors into ones that say what to do. `path` is the file in question, where there is one. */
-export async function hubCall<T>(access: HubAccess, path: string | undefined, call: (parameters: HubParameters) => Promise<T>): Promise<T> {
+export async function hubCall<T>(
+  access: HubAccess,
+  path: string | undefined,
+  call: (parameters: HubParameters) => Promise<T>,
+): Promise<T> {
   const { repository, revision, options } = access;
   const { endpoint, token, fetch } = options;
   const parameters: HubParameters = {
@@ -36,7 +40,13 @@ export async function hubCall<T>(access: HubAccess, path: string | undefined, ca
     ...(token === undefined ? {} : { accessToken: token }),
     ...(fetch === undefined ? {} : { fetch }),
   };
-  check(token === undefined || token.startsWith('hf_'), 'hub', 'an access token begins with hf_', '', 'Make one at huggingface.co/settings/tokens');
+  check(
+    token === undefined || token.startsWith('hf_'),
+    'hub',
+    'an access token begins with hf_',
+    '',
+    'Make one at huggingface.co/settings/tokens',
+  );
   try {
     return await call(parameters);
   } catch (cause) {
@@ -57,13 +67,28 @@ function explain(cause: unknown, what: string, hasToken: boolean): LowrankError 
   const message = cause instanceof Error ? cause.message : String(cause);
   if (!(cause instanceof HubApiError)) {
     const under = cause instanceof Error && cause.cause instanceof Error ? ` (${cause.cause.message})` : '';
-    return error(unreachable, `${what}: ${message}${under}`, 'Check the network, or name a folder that holds the model');
+    return error(
+      unreachable,
+      `${what}: ${message}${under}`,
+      'Check the network, or name a folder that holds the model',
+    );
   }
   const { statusCode } = cause;
   if (statusCode === 401 || statusCode === 403) {
-    const hint = hasToken ? 'The token may not read it: accept the model’s terms on its page, or use another token' : 'It is private, gated or not there: pass a token that may read it, or correct the id';
+    const hint = hasToken
+      ? 'The token may not read it: accept the model’s terms on its page, or use another token'
+      : 'It is private, gated or not there: pass a token that may read it, or correct the id';
     return error('the hub refuses access', `${what}: status ${statusCode}`, hint);
   }
-  if (statusCode === 404) return error('the repository, revision or file is not there', what, 'Correct the id or the revision; a private repository needs a token');
-  return error('the hub answers with an error', `${what}: status ${statusCode}, ${message}`, statusCode >= 500 || statusCode === 429 ? 'Try again later' : '');
+  if (statusCode === 404)
+    return error(
+      'the repository, revision or file is not there',
+      what,
+      'Correct the id or the revision; a private repository needs a token',
+    );
+  return error(
+    'the hub answers with an error',
+    `${what}: status ${statusCode}, ${message}`,
+    statusCode >= 500 || statusCode === 429 ? 'Try again later' : '',
+  );
 }

@@ -1,5 +1,5 @@
 import { downloadFile } from '@huggingface/hub';
-import { blobSource, type ByteSource } from '@lowrank/formats';
+import { type ByteSource, blobSource } from '@lowrank/formats';
 import type { ModelFiles } from '../files.ts';
 import { type HubAccess, hubCall, repositoryOf } from './hub-call.ts';
 
@@ -31,7 +31,10 @@ export function hubFiles(id: string, options: HubOptions = {}): ModelFiles {
         if (!blob) return undefined;
         const source = blobSource(blob, `${id}/${path}`);
         // A range of no bytes cannot be asked for.
-        return { ...source, read: async (offset, length) => (length === 0 ? new Uint8Array(0) : source.read(offset, length)) };
+        return {
+          ...source,
+          read: async (offset, length) => (length === 0 ? new Uint8Array(0) : source.read(offset, length)),
+        };
       }),
   };
 }

@@ -4,7 +4,13 @@ import { dirname, join, relative } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ReadableStream as NodeStream } from 'node:stream/web';
-import { downloadFile, fileDownloadInfo, type FileDownloadInfoOutput, getHFHubCachePath, modelInfo } from '@huggingface/hub';
+import {
+  downloadFile,
+  type FileDownloadInfoOutput,
+  fileDownloadInfo,
+  getHFHubCachePath,
+  modelInfo,
+} from '@huggingface/hub';
 import type { ByteSource } from '@lowrank/formats';
 import { fileSource } from '@lowrank/formats/node';
 import { check, LowrankError } from '@lowrank/tensor';
@@ -20,7 +26,11 @@ export interface CachedHubOptions extends HubOptions {
   readonly offline?: boolean;
   /** Times a download that breaks off is taken up again, where it stopped; 3 by default. */
   readonly retries?: number;
-  readonly onProgress?: (progress: { readonly file: string; readonly bytes: number; readonly totalBytes: number }) => void;
+  readonly onProgress?: (progress: {
+    readonly file: string;
+    readonly bytes: number;
+    readonly totalBytes: number;
+  }) => void;
 }
 
 /**
@@ -45,11 +55,19 @@ async function commitOf(folder: string, access: HubAccess, options: CachedHubOpt
   const note = join(folder, 'refs', revision);
   const noted = (await readFile(note, 'utf8').catch(() => undefined))?.trim();
   if (options.offline) {
-    check(noted, 'hub', 'the model is not in the cache', `${access.repository} at ${revision}, in ${folder}`, 'Go online once to download it');
+    check(
+      noted,
+      'hub',
+      'the model is not in the cache',
+      `${access.repository} at ${revision}, in ${folder}`,
+      'Go online once to download it',
+    );
     return noted;
   }
   try {
-    const { sha } = await hubCall(access, undefined, ({ repo, ...rest }) => modelInfo({ ...rest, name: repo, additionalFields: ['sha'] }));
+    const { sha } = await hubCall(access, undefined, ({ repo, ...rest }) =>
+      modelInfo({ ...rest, name: repo, additionalFields: ['sha'] }),
+    );
     await mkdir(dirname(note), { recursive: true });
     await writeFile(note, sha);
     return sha;
@@ -73,7 +91,12 @@ class Cache {
   }
 
   async open(path: string): Promise<ByteSource | undefined> {
-    check(!path.split(/[\\/]/).includes('..') && !/^([\\/]|[a-zA-Z]:)/.test(path), 'hub', 'not the name of a file', path);
+    check(
+      !path.split(/[\\/]/).includes('..') && !/^([\\/]|[a-zA-Z]:)/.test(path),
+      'hub',
+      'not the name of a file',
+      path,
+    );
     let download = this.#downloads.get(path);
     if (!download) {
       download = this.#find(path);
@@ -119,7 +142,12 @@ class Cache {
     const { size } = await stat(part);
     if (size !== info.size) {
       await rm(part, { force: true });
-      throw new LowrankError('hub', 'the file has another size than the hub says', `${this.#access.repository}/${path}: ${size} of ${info.size} bytes`, 'Try again');
+      throw new LowrankError(
+        'hub',
+        'the file has another size than the hub says',
+        `${this.#access.repository}/${path}: ${size} of ${info.size} bytes`,
+        'Try again',
+      );
     }
     const handle = await open(part, 'r');
     await handle.sync().finally(() => handle.close());

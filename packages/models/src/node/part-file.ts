@@ -12,7 +12,8 @@ export interface PartFile extends AsyncDisposable {
 export async function claimPart(blob: string): Promise<PartFile> {
   const path = `${blob}.incomplete`;
   const lock = `${path}.lock`;
-  if ((await take(lock)) || (await takeFromDead(lock))) return { path, [Symbol.asyncDispose]: () => rm(lock, { force: true }) };
+  if ((await take(lock)) || (await takeFromDead(lock)))
+    return { path, [Symbol.asyncDispose]: () => rm(lock, { force: true }) };
   const own = `${blob}.${randomBytes(6).toString('hex')}.incomplete`;
   return { path: own, [Symbol.asyncDispose]: () => rm(own, { force: true }) };
 }

@@ -32,14 +32,30 @@ export class ChatTemplate {
   }
 
   /** The text of a conversation. Throws what the template raises (an unknown role, turns out of order). */
-  render(messages: readonly ChatMessage[], { addGenerationPrompt = false, tools, variables }: ChatOptions = {}): string {
+  render(
+    messages: readonly ChatMessage[],
+    { addGenerationPrompt = false, tools, variables }: ChatOptions = {},
+  ): string {
     const name = tools && this.sources.has('tool_use') ? 'tool_use' : 'default';
     const template = this.#template(name);
     try {
-      return template.render({ ...this.#specials, tools: tools ?? null, documents: null, ...variables, messages, add_generation_prompt: addGenerationPrompt });
+      return template.render({
+        ...this.#specials,
+        tools: tools ?? null,
+        documents: null,
+        ...variables,
+        messages,
+        add_generation_prompt: addGenerationPrompt,
+      });
     } catch (cause) {
       const roles = messages.map((m) => m.role).join(', ');
-      throw new LowrankError('chat', 'the template refuses the messages', `${(cause as Error).message}; roles: ${roles}`, '', { cause });
+      throw new LowrankError(
+        'chat',
+        'the template refuses the messages',
+        `${(cause as Error).message}; roles: ${roles}`,
+        '',
+        { cause },
+      );
     }
   }
 
@@ -47,8 +63,15 @@ export class ChatTemplate {
     const known = this.#compiled.get(name);
     if (known) return known;
     const source = this.sources.get(name);
-    const facts = () => (this.sources.size ? `the model has ${[...this.sources.keys()].join(', ')}, not ${name}` : 'the model has none');
-    check(source !== undefined, 'chat', 'needs a chat template', facts, 'Use an instruction-tuned model, or train on prompts and completions');
+    const facts = () =>
+      this.sources.size ? `the model has ${[...this.sources.keys()].join(', ')}, not ${name}` : 'the model has none';
+    check(
+      source !== undefined,
+      'chat',
+      'needs a chat template',
+      facts,
+      'Use an instruction-tuned model, or train on prompts and completions',
+    );
     try {
       const template = new Template(source);
       this.#compiled.set(name, template);
@@ -64,7 +87,9 @@ export function templateSources(value: unknown): Map<string, string> {
   const sources = new Map<string, string>();
   if (typeof value === 'string') sources.set('default', value);
   else if (Array.isArray(value)) {
-    for (const item of value) if (isObject(item) && typeof item.name === 'string' && typeof item.template === 'string') sources.set(item.name, item.template);
+    for (const item of value)
+      if (isObject(item) && typeof item.name === 'string' && typeof item.template === 'string')
+        sources.set(item.name, item.template);
   }
   return sources;
 }

@@ -18,7 +18,8 @@ async function fromGguf(files: ModelFiles, name: string, options: GgufTokenizerO
   try {
     const { json, config, eosTokenIds } = ggufTokenizer(file, options);
     const chatTemplates = templateSources(config.chat_template);
-    if (file.metadata.has('tokenizer.chat_template.tool_use')) chatTemplates.set('tool_use', file.string('tokenizer.chat_template.tool_use'));
+    if (file.metadata.has('tokenizer.chat_template.tool_use'))
+      chatTemplates.set('tool_use', file.string('tokenizer.chat_template.tool_use'));
     return new Tokenizer({ json, config, eosTokenIds, chatTemplates });
   } finally {
     await file.close();
@@ -28,11 +29,17 @@ async function fromGguf(files: ModelFiles, name: string, options: GgufTokenizerO
 async function fromFolder(files: ModelFiles): Promise<Tokenizer> {
   const json = await readJson(files, 'tokenizer.json');
   if (!json)
-    throw new LowrankError('tokenizer', 'tokenizer.json is not there', files.name, "Where the folder has tokenizer.model or vocab.json alone, let transformers write it: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)");
+    throw new LowrankError(
+      'tokenizer',
+      'tokenizer.json is not there',
+      files.name,
+      'Where the folder has tokenizer.model or vocab.json alone, let transformers write it: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)',
+    );
   const specials = await specialTokensMap(files);
   const config = { ...specials, ...(await readJson(files, 'tokenizer_config.json')) };
   const generation = await readJson(files, 'generation_config.json');
-  const ids = (source: Record<string, unknown> | undefined) => (source ? new ConfigReader(source).integers('eos_token_id') : []);
+  const ids = (source: Record<string, unknown> | undefined) =>
+    source ? new ConfigReader(source).integers('eos_token_id') : [];
   const own = ids(generation);
   const eosTokenIds = own.length ? own : ids(await readJson(files, 'config.json'));
   return new Tokenizer({ json, config, eosTokenIds, chatTemplates: await chatTemplates(files, config) });
@@ -45,7 +52,10 @@ async function specialTokensMap(files: ModelFiles): Promise<Record<string, unkno
 }
 
 /** The template in a file of its own counts more than the one in `tokenizer_config.json`, as in transformers. */
-async function chatTemplates(files: ModelFiles, config: Readonly<Record<string, unknown>>): Promise<Map<string, string>> {
+async function chatTemplates(
+  files: ModelFiles,
+  config: Readonly<Record<string, unknown>>,
+): Promise<Map<string, string>> {
   const sources = templateSources(config.chat_template);
   const text = await readText(files, 'chat_template.jinja');
   if (text !== undefined) return sources.set('default', text);

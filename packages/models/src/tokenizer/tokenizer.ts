@@ -49,7 +49,10 @@ export class Tokenizer {
     const json = withDefaults(parts.json, config);
     this.parts = parts;
     try {
-      this.#library = new LibraryTokenizer(json, { ...config, clean_up_tokenization_spaces: config.clean_up_tokenization_spaces ?? false });
+      this.#library = new LibraryTokenizer(json, {
+        ...config,
+        clean_up_tokenization_spaces: config.clean_up_tokenization_spaces ?? false,
+      });
     } catch (cause) {
       throw new LowrankError('tokenizer', 'tokenizer.json cannot be read', (cause as Error).message, '', { cause });
     }
@@ -57,7 +60,9 @@ export class Tokenizer {
     const id = (name: string) => (specials[name] === undefined ? undefined : this.#library.token_to_id(specials[name]));
     this.bosTokenId = id('bos_token');
     this.eosTokenId = id('eos_token') ?? parts.eosTokenIds?.[0];
-    this.eosTokenIds = [...new Set([...(this.eosTokenId === undefined ? [] : [this.eosTokenId]), ...(parts.eosTokenIds ?? [])])];
+    this.eosTokenIds = [
+      ...new Set([...(this.eosTokenId === undefined ? [] : [this.eosTokenId]), ...(parts.eosTokenIds ?? [])]),
+    ];
     this.padTokenId = id('pad_token');
     this.unkTokenId = id('unk_token');
     this.vocabSize = this.#library.model!.vocab.length;
@@ -70,18 +75,29 @@ export class Tokenizer {
   /** Token ids of a text. */
   encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
     check(typeof text === 'string', 'tokenizer', 'needs a text', () => typeof text);
-    return this.#words ? this.#words.encode(text, addSpecialTokens) : this.#library.encode(text, { add_special_tokens: addSpecialTokens }).ids;
+    return this.#words
+      ? this.#words.encode(text, addSpecialTokens)
+      : this.#library.encode(text, { add_special_tokens: addSpecialTokens }).ids;
   }
 
   /** The text of token ids; bytes that are no UTF-8 become U+FFFD. */
   decode(ids: readonly number[], { skipSpecialTokens = false }: DecodeOptions = {}): string {
-    for (const id of ids) check(Number.isInteger(id) && id >= 0 && id < this.vocabSize, 'tokenizer', 'no such token', () => `${id}, of ${this.vocabSize}`);
+    for (const id of ids)
+      check(
+        Number.isInteger(id) && id >= 0 && id < this.vocabSize,
+        'tokenizer',
+        'no such token',
+        () => `${id}, of ${this.vocabSize}`,
+      );
     return ids.length === 0 ? '' : this.#library.decode([...ids], { skip_special_tokens: skipSpecialTokens });
   }
 
   /** Decodes tokens one after the other. Special tokens are left out by default. */
   stream({ skipSpecialTokens = true }: DecodeOptions = {}): TokenStream {
-    return new TokenStream((ids) => this.decode(ids), (id) => skipSpecialTokens && this.#special.has(id));
+    return new TokenStream(
+      (ids) => this.decode(ids),
+      (id) => skipSpecialTokens && this.#special.has(id),
+    );
   }
 
   /** The id of a token by its exact text in the vocabulary (`<|im_end|>`, `Ġthe`), or undefined. */
@@ -115,14 +131,35 @@ export class Tokenizer {
 }
 
 /** Keys that older files leave out, and the rule for BOS and EOS that `tokenizer_config.json` may ask for, as transformers applies it. */
-function withDefaults(json: Readonly<Record<string, unknown>>, config: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const full = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json };
+function withDefaults(
+  json: Readonly<Record<string, unknown>>,
+  config: Readonly<Record<string, unknown>>,
+): Record<string, unknown> {
+  const full = {
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: null,
+    ...json,
+  };
   if (!('add_bos_token' in config) && !('add_eos_token' in config)) return full;
   const specials = specialTexts(config);
-  const item = (name: 'bos' | 'eos') => (config[`add_${name}_token`] && specials[`${name}_token`] ? [{ SpecialToken: { id: specials[`${name}_token`], type_id: 0 } }] : []);
+  const item = (name: 'bos' | 'eos') =>
+    config[`add_${name}_token`] && specials[`${name}_token`]
+      ? [{ SpecialToken: { id: specials[`${name}_token`], type_id: 0 } }]
+      : [];
   const sequence = (id: string) => ({ Sequence: { id, type_id: 0 } });
   const one = (id: string) => [...item('bos'), sequence(id), ...item('eos')];
-  return { ...full, post_processor: { type: 'TemplateProcessing', single: one('A'), pair: [...one('A'), ...one('B')], special_tokens: {} } };
+  return {
+    ...full,
+    post_processor: {
+      type: 'TemplateProcessing',
+      single: one('A'),
+      pair: [...one('A'), ...one('B')],
+      special_tokens: {},
+    },
+  };
 }
 
 /** `bos_token`, `eos_token` … as texts; files write them as texts or as objects. */
@@ -150,7 +187,9 @@ class FastWords {
     this.#split = split;
     this.#added = added;
     const mark = '\u0000';
-    const template: string[] = library.post_processor ? library.post_processor.post_process([mark], null, true).tokens : [mark];
+    const template: string[] = library.post_processor
+      ? library.post_processor.post_process([mark], null, true).tokens
+      : [mark];
     const at = template.indexOf(mark);
     const ids = (tokens: string[]) => tokens.map((t) => library.token_to_id(t)!);
     this.#prefix = ids(template.slice(0, at));
@@ -161,9 +200,18 @@ class FastWords {
   static create(json: Readonly<Record<string, unknown>>, library: LibraryTokenizer): FastWords | undefined {
     const split = wordSplitter(json, compile);
     const added = [...library.get_added_tokens_decoder().values()];
-    if (!split || added.some((t) => t.lstrip || t.rstrip || t.single_word || (t.normalized && json.normalizer !== null))) return undefined;
-    const texts = added.map((t) => t.content).filter(Boolean).sort((a, b) => b.length - a.length);
-    const regex = texts.length ? new RegExp(`(${texts.map((t) => t.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&')).join('|')})`) : undefined;
+    if (
+      !split ||
+      added.some((t) => t.lstrip || t.rstrip || t.single_word || (t.normalized && json.normalizer !== null))
+    )
+      return undefined;
+    const texts = added
+      .map((t) => t.content)
+      .filter(Boolean)
+      .sort((a, b) => b.length - a.length);
+    const regex = texts.length
+      ? new RegExp(`(${texts.map((t) => t.replace(/[.*+?^${}()|[\]\\/-]/g, '\\$&')).join('|')})`)
+      : undefined;
     return new FastWords(library, split, regex);
   }
 
@@ -192,5 +240,8 @@ class FastWords {
 
 /** A pattern of `tokenizer.json` in JavaScript's own syntax, by the library's translator. */
 function compile(regex: string): RegExp | undefined {
-  return new SplitPreTokenizer({ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false }).pattern ?? undefined;
+  return (
+    new SplitPreTokenizer({ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false }).pattern ??
+    undefined
+  );
 }
