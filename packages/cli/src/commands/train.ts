@@ -87,7 +87,7 @@ export async function withRun<T>(given: Settings, ui: Console, use: (run: Run) =
   await prepareRunFolder(settings.output!, { overwrite: settings.overwrite, resume: settings.resume !== undefined });
   await writeWhole(`${settings.output}/lowrank.json`, `${JSON.stringify(kept(settings, subject), undefined, 2)}\n`);
   const model = stack.use(await loadWeights(device, subject, ui, interrupt.signal));
-  const trainee = stack.use(await makeTrainee(device, model, method, settings, subject.spec));
+  const trainee = stack.use(await makeTrainee(device, model, method, settings, subject.files.name));
   ui.note(
     `training ${count(trainee.trainable)} of ${count(trainee.total)} numbers (${percent(trainee.trainable / trainee.total, 2)}), about ${bytes(plan.peakBytes)} of device memory at most`,
   );
@@ -120,7 +120,7 @@ function checkMethod({ config, method, spec }: Subject): void {
 
 /** What lowrank.json keeps: the settings by their names, with paths that hold from anywhere. */
 function kept(settings: Settings, { spec, method }: Subject): Record<string, unknown> {
-  const path = (p: string) => (existsSync(p) ? resolve(p) : p);
+  const path = (p: string) => (p !== 'bundled' && existsSync(p) ? resolve(p) : p);
   const leave = new Set<string>(['json', 'config', 'resume', 'overwrite']);
   const out: Record<string, unknown> = { model: path(spec), method };
   for (const name of optionNames)

@@ -17,7 +17,7 @@ export class TrainingProgress {
     this.#first ??= { step: step - 1, seconds: 0 };
     const done = step - this.#first.step;
     const left = ((seconds - this.#first.seconds) / done) * (totalSteps - step);
-    const facts = `step ${step}/${totalSteps}  loss ${loss.toFixed(4)}  ${rate(tokensPerSecond)}  ${bytes(memory.live)}  ${duration(left)} left`;
+    const facts = `step ${step}/${totalSteps}  loss ${loss.toFixed(4)}  ${rate(tokensPerSecond)}  ${bytes(memory.peak)}  ${duration(left)} left`;
     if (this.#ui.live) {
       const room = Math.min(30, this.#ui.columns - facts.length - 8);
       this.#ui.status(room >= 8 ? `${bar(step / totalSteps, room)} ${facts}` : facts);

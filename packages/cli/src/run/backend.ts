@@ -51,6 +51,14 @@ function reasonOf(error: unknown): string {
   return text.replace(/\s+/g, ' ');
 }
 
+/** Devices that a GPU of any maker has on Linux. Without one, WebGPU would only write warnings of its own. */
+function hopeless(name: string): string | undefined {
+  if (name !== 'webgpu' || process.platform !== 'linux') return undefined;
+  return ['/dev/dri', '/dev/nvidia0', '/dev/dxg'].some(existsSync)
+    ? undefined
+    : 'no GPU is here (neither /dev/dri nor /dev/nvidia0)';
+}
+
 /** Why `auto` passes a backend over. */
 function unfit(backend: Backend): string | undefined {
   const adapter = (backend as { adapter?: { fallback?: boolean; name?: string } }).adapter;
@@ -68,6 +76,8 @@ async function open(name: string, options: BackendOptions): Promise<Backend> {
     const reasons: string[] = [];
     for (const candidate of order) {
       try {
+        const none = hopeless(candidate);
+        if (none) throw new Error(none);
         const backend = await openers[candidate]!(options);
         const reason = unfit(backend);
         if (!reason) return backend;
@@ -141,6 +151,8 @@ export async function probeBackends(): Promise<Probe[]> {
   const out: Probe[] = [];
   for (const name of order) {
     try {
+      const reason = hopeless(name);
+      if (reason) throw new Error(reason);
       const backend = await openers[name]!({});
       out.push({ name, available: true, facts: backend.caps.device, features: backend.caps.features });
       await backend.close();

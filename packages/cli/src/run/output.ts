@@ -7,7 +7,7 @@ import { LowrankError } from '@lowrank/tensor';
 
 /** What training writes into its folder; nothing else there is ever deleted. */
 const written =
-  /^(adapter_config\.json|adapter_model\.safetensors|README\.md|metrics\.jsonl(\.new)?|report\.html|lowrank\.json|checkpoint-\d+|\.(new|old)-checkpoint-\d+|model.*\.safetensors(\.index\.json)?|config\.json|generation_config\.json|tokenizer.*\.json|special_tokens_map\.json|chat_template\.(jinja|json))$/;
+  /^(adapter_config\.json|adapter_model\.safetensors|README\.md|metrics\.jsonl(\.new)?|report\.html|lowrank\.json|checkpoint-\d+|merged|\.(new|old)-checkpoint-\d+|model.*\.safetensors(\.index\.json)?|config\.json|generation_config\.json|tokenizer.*\.json|special_tokens_map\.json|chat_template\.(jinja|json))$/;
 
 /** Makes the folder of a training run: a new one, an earlier run's that is gone on with, or one that is to be replaced. */
 export async function prepareRunFolder(
