@@ -35,3 +35,21 @@ fn $(N)_block(base: u32, row: u32, rows: u32, k: u32, end: u32, row_stride: u32,
 #endfor
   return block;
 }
+
+// Elements k … k + 3 of one row; zeros from `rows` and `end` on.
+fn $(N)_quad(base: u32, row: u32, rows: u32, k: u32, end: u32, row_stride: u32, k_stride: u32) -> vec4<f32> {
+#if $(N)_MODE == inner
+  if row < rows && k + 4u <= end {
+    return $(N)_load4(base + row * row_stride + k);
+  }
+#endif
+  var quad = vec4<f32>();
+#for j in 0..4
+  quad[$(j)] = select(
+    0.0,
+    $(N)_load(base + min(row, rows - 1u) * row_stride + min(k + $(j)u, end - 1u) * k_stride),
+    row < rows && k + $(j)u < end,
+  );
+#endfor
+  return quad;
+}

@@ -5,6 +5,7 @@
 // SPLITS: ranges of the inner axis go to workgroups of their own, and y holds f32 partial sums for each.
 #include "common/wgsl/numbers.wgsl"
 #include "common/wgsl/operand.wgsl" (N = y)
+#include "common/wgsl/store-quad.wgsl" (N = y)
 #if ADDS
 #include "common/wgsl/operand.wgsl" (N = c)
 #endif
@@ -144,26 +145,7 @@ fn put(y_base: u32, c_base: u32, row: u32, column: u32, sum: vec4<f32>) {
   let columns = min(4u, P.n - column);
   let v = finished(sum, c_base + row * P.c_row + column * P.c_column, columns);
   let at = y_base + row * P.y_row + column * P.y_column;
-#if Y_MODE == vector
-  y_store4(at, v); // n is a multiple of 4
-#elif Y_MODE == pairs
-  if columns > 1u {
-    y_store2(at, v.x, v.y);
-  } else {
-    y_store(at, v.x);
-  }
-  if columns > 3u {
-    y_store2(at + 2u, v.z, v.w);
-  } else if columns == 3u {
-    y_store(at + 2u, v.z);
-  }
-#else
-#for e in 0..4
-  if $(e)u < columns {
-    y_store(at + $(e)u * P.y_column, v[$(e)]);
-  }
-#endfor
-#endif
+  y_put_quad(at, v, columns, P.y_column);
 }
 
 @compute @workgroup_size($(THREADS))

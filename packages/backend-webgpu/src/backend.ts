@@ -9,6 +9,7 @@ import { Scratch } from './gpu/scratch.ts';
 import { Stream } from './gpu/stream.ts';
 import { copyBytes, elementwisePrimitives } from './ops/elementwise.ts';
 import { matmul } from './ops/matmul.ts';
+import { attentionOps } from './ops/attention.ts';
 import { quantOps } from './ops/quant.ts';
 import { reduce, scatterAdd } from './ops/reduce.ts';
 import { rowOps } from './ops/rows.ts';
@@ -50,7 +51,7 @@ export function createBackend(device: GPUDevice, facts: AdapterFacts): WebGpuBac
       reduce: (call: any) => reduce(launcher, scratch, call),
       scatterAdd: (call: any) => scatterAdd(launcher, call),
     } as never,
-    fused: { ...rowOps(launcher), ...quantOps(launcher, scratch) },
+    fused: { ...rowOps(launcher), ...quantOps(launcher, scratch), ...attentionOps(launcher) },
     async synchronize() { stream.flush(); await gpu.queue.onSubmittedWorkDone(); await gpu.settle(); },
     async close() { stream.flush(); gpu.close(); },
     async gpuTime() { return 0; },

@@ -130,8 +130,7 @@ export function launchProduct(launcher: Launcher, p: Product): void {
     THREADS: threads,
     LOADS: Math.ceil(blocks / threads),
     UNROLL: 1,
-    // A store that shares its binding with another operand has lost its vectors.
-    Y_MODE: y.mode,
+    y_STORE: y.mode,
     ADDS: p.c !== undefined,
     EXTRA: p.extra !== undefined,
     LEFT_INNER: a.innerFirst,
