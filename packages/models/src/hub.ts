@@ -1,2 +1,3 @@
 /** Models of the Hugging Face hub, read over the network by ranges. Nothing is stored: see `@lowrank/models/node/hub` for the cache. */
-export { type HubOptions, hubFiles } from './hub/hub-files.ts';
+export type { HubOptions } from './hub/access.ts';
+export { hubFiles } from './hub/hub-files.ts';

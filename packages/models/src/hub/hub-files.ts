@@ -1,40 +1,40 @@
-import { downloadFile } from '@huggingface/hub';
-import { type ByteSource, blobSource } from '@lowrank/formats';
+import { httpSource } from '@lowrank/formats';
+import type { LowrankError } from '@lowrank/tensor';
 import type { ModelFiles } from '../files.ts';
-import { type HubAccess, hubCall, repositoryOf } from './hub-call.ts';
-
-export interface HubOptions {
-  /** A branch, a tag or a commit; `main` by default. */
-  readonly revision?: string;
-  /** Access token (`hf_…`) for private and gated repositories. */
-  readonly token?: string;
-  /** The hub's address; `https://huggingface.co` by default. */
-  readonly endpoint?: string;
-  /** The GGUF file to open, for repositories of GGUF files. */
-  readonly gguf?: string;
-  /** The `fetch` to use: a proxy, a test. */
-  readonly fetch?: typeof globalThis.fetch;
-}
+import { checkAccess, type HubOptions, refusal, unreached } from './access.ts';
 
 /**
  * A model of the hub, in a browser or anywhere: files are read by ranges while they are needed, so weights go from the network to the
- * device. Throws a LowrankError for what the hub refuses, when a file is opened.
+ * device and nothing is stored. Throws a LowrankError for what the hub refuses, when a file is opened.
  */
 export function hubFiles(id: string, options: HubOptions = {}): ModelFiles {
-  const access: HubAccess = { repository: repositoryOf(id), revision: options.revision ?? 'main', options };
+  const repository = checkAccess(id, options);
+  const { revision = 'main', token, endpoint = 'https://huggingface.co', fetch = globalThis.fetch } = options;
+  const base = `${endpoint.replace(/\/+$/, '')}/${repository}/resolve/${encodeURIComponent(revision)}`;
   return {
     name: id,
     gguf: options.gguf,
-    open: (path) =>
-      hubCall(access, path, async (parameters): Promise<ByteSource | undefined> => {
-        const blob = await downloadFile({ ...parameters, path });
-        if (!blob) return undefined;
-        const source = blobSource(blob, `${id}/${path}`);
-        // A range of no bytes cannot be asked for.
-        return {
-          ...source,
-          read: async (offset, length) => (length === 0 ? new Uint8Array(0) : source.read(offset, length)),
-        };
-      }),
+    open: async (path) => {
+      const what = `${repository}/${path} at ${revision}`;
+      let absent = false;
+      let refused: LowrankError | undefined;
+      const watched: typeof globalThis.fetch = async (input, init) => {
+        const response = await fetch(input, init);
+        absent = response.status === 404 && response.headers.get('x-error-code') === 'EntryNotFound';
+        if (response.status >= 400 && response.status !== 416)
+          refused = refusal(response.status, what, token !== undefined);
+        return response;
+      };
+      try {
+        return await httpSource(`${base}/${path.split('/').map(encodeURIComponent).join('/')}`, {
+          name: `${id}/${path}`,
+          fetch: watched,
+          ...(token === undefined ? {} : { headers: { Authorization: `Bearer ${token}` } }),
+        });
+      } catch (error) {
+        if (absent) return undefined;
+        throw refused ?? unreached(what, error);
+      }
+    },
   };
 }

@@ -15,8 +15,8 @@ import type { ByteSource } from '@lowrank/formats';
 import { fileSource } from '@lowrank/formats/node';
 import { check, LowrankError } from '@lowrank/tensor';
 import type { ModelFiles } from '../files.ts';
-import { type HubAccess, hubCall, isUnreachable, repositoryOf } from '../hub/hub-call.ts';
-import type { HubOptions } from '../hub/hub-files.ts';
+import { checkAccess, type HubOptions, isUnreached } from '../hub/access.ts';
+import { type HubAccess, hubCall } from './hub-client.ts';
 import { claimPart } from './part-file.ts';
 
 export interface CachedHubOptions extends HubOptions {
@@ -38,7 +38,7 @@ export interface CachedHubOptions extends HubOptions {
  * fixed here, once; where the hub cannot be reached, the commit that was used last serves, with the files that are there.
  */
 export async function cachedHubFiles(id: string, options: CachedHubOptions = {}): Promise<ModelFiles> {
-  const repository = repositoryOf(id);
+  const repository = checkAccess(id, options);
   const folder = join(options.cacheDir ?? getHFHubCachePath(), `models--${repository.replaceAll('/', '--')}`);
   const revision = await commitOf(folder, { repository, revision: options.revision ?? 'main', options }, options);
   const cache = new Cache(folder, { repository, revision, options }, options);
@@ -72,7 +72,7 @@ async function commitOf(folder: string, access: HubAccess, options: CachedHubOpt
     await writeFile(note, sha);
     return sha;
   } catch (error) {
-    if (noted && isUnreachable(error)) return noted;
+    if (noted && isUnreached(error)) return noted;
     throw error;
   }
 }
@@ -136,7 +136,7 @@ class Cache {
         await this.#append(path, info, part);
         break;
       } catch (error) {
-        if (left <= 0 || !isUnreachable(error)) throw error;
+        if (left <= 0 || !isUnreached(error)) throw error;
       }
     }
     const { size } = await stat(part);
