@@ -1,5 +1,5 @@
 import { type Attention, type AttentionBackward, type FusedKernel, type Refusal, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
-import type { CommandList } from '../runtime/commands.ts';
+import type { CommandList, TensorMap } from '../runtime/commands.ts';
 import type { CudaDevice } from '../runtime/device.ts';
 import { codeOf, rangeOf } from '../runtime/views.ts';
 
@@ -32,6 +32,20 @@ interface Operands {
   readonly ends?: View;
 }
 
+const cudaMapType = { f16: 6, f32: 7, bf16: 9 } as const;
+
+/** Boxes of 64 columns by 128 rows of one head, as the copy engine fetches them. */
+function tiles(view: View): TensorMap {
+  const [B, T, H, D] = view.shape as [number, number, number, number];
+  const bytes = (axis: number) => Math.max(view.strides[axis]! * 2, 16);
+  return { range: rangeOf(view), dataType: cudaMapType[view.dtype as 'bf16'], dims: [D, H, T, B], strides: [bytes(2), bytes(1), bytes(0)], box: [64, 1, 128, 1], swizzle: 3 };
+}
+
+/** The kernel for sm_90a takes the call. */
+function onHopper(device: CudaDevice, kernel: string, { scale }: { scale: number }, Tq: number): boolean {
+  return device.hopper && scale > 0 && Tq >= 64 && device.has(kernel);
+}
+
 /** `struct AttentionShape` */
 function shape(list: CommandList, { q, k, starts, ends }: Operands, { scale, causal }: { scale: number; causal: boolean }): CommandList {
   const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
@@ -56,6 +70,13 @@ export const attention = (device: CudaDevice): FusedKernel<Attention> => ({
     // With no keys every query sees nothing; the operands have no memory then.
     if (k.shape[1] === 0 || D === 0) return emptyKeys(device, y, lse);
     if (onTensorCores(q, k, v, y)) {
+      const hopper = `attention_hopper_${q.dtype}_${D}`;
+      if (onHopper(device, hopper, attrs, Tq)) {
+        const list = device.launch(hopper, [Math.ceil(Tq / 128), Hq, B], 384, (128 + 4 * 128) * D * 2);
+        for (const x of [q, k, v]) list.tensorMap(tiles(x));
+        list.pointer(rangeOf(y)).pointer(rangeOf(lse));
+        return device.done(heads(shape(list, inputs, attrs), y));
+      }
       const bytes = (128 + 4 * 64) * D * 2;
       const list = device.launch(`attention_${q.dtype}_${D}`, [Math.ceil(Tq / 128), Hq, B], 256, bytes);
       for (const x of [q, k, v, y, lse]) list.pointer(rangeOf(x));

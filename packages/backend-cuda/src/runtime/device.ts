@@ -40,6 +40,8 @@ export class CudaDevice {
   /** Bytes taken from the driver. */
   reservedBytes = 0;
   recording = false;
+  /** Kernels for sm_90a are taken where there are any. */
+  hopper: boolean;
 
   readonly #binaries: Binaries;
   readonly #manifest: KernelManifest;
@@ -57,6 +59,7 @@ export class CudaDevice {
     this.driverVersion = driverVersion;
     this.blas = blas;
     this.tf32 = tf32;
+    this.hopper = info.computeMajor === 9 && info.computeMinor === 0 && process.env.LOWRANK_CUDA_HOPPER === '1';
     this.#binaries = binaries;
     this.#manifest = readManifest(binaries);
     this.stream = native.streamCreate(handle);
