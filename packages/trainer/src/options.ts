@@ -91,7 +91,7 @@ export interface TrainerOptions extends TrainerSettings, Callbacks {
 }
 
 /** Throws on settings that cannot be meant. */
-export function validate(o: TrainerOptions): void {
+function validate(o: TrainerOptions): void {
   const whole = (name: keyof TrainerSettings, least = 1) => {
     const value = o[name] as number | undefined;
     check(

@@ -1,5 +1,5 @@
 /** Lets the event loop run what waits: signals, timers, the page. */
-export function pause(): Promise<void> {
+function pause(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }
 

@@ -8,11 +8,10 @@ import { Reporter } from './loop/reporter.ts';
 import { Saver } from './loop/saver.ts';
 import { Step } from './loop/step.ts';
 import { checkIds } from './model.ts';
-import { AdamW } from './optim/adamw.ts';
+import { createOptimizer } from './optim/create.ts';
 import type { Optimizer } from './optim/optimizer.ts';
 import { Parameters } from './optim/parameters.ts';
 import { learningRateAt } from './optim/schedule.ts';
-import { Sgd } from './optim/sgd.ts';
 import { type Resolved, resolve, settingsOf, type TrainerOptions } from './options.ts';
 import { Pacer } from './pause.ts';
 import { freshState, type TrainerState } from './state.ts';
@@ -39,8 +38,7 @@ export class Trainer implements Disposable {
     this.plan = new BatchPlan(o.data, o);
     this.totalSteps = o.maxSteps ?? this.plan.stepsOf(o.numEpochs);
     this.parameters = new Parameters(o.device, o.model.parameters(), o);
-    const { kind, ...rest } = { ...o.optimizer, weightDecay: o.weightDecay };
-    this.optimizer = kind === 'sgd' ? new Sgd(this.parameters, rest) : new AdamW(this.parameters, rest);
+    this.optimizer = createOptimizer(o, this.parameters);
     this.state = freshState(settingsOf(o, this.plan, this.parameters.count));
     this.#step = new Step({ ...o, parameters: this.parameters, optimizer: this.optimizer });
     this.#reporter = new Reporter(o, this.state);
@@ -56,6 +54,7 @@ export class Trainer implements Disposable {
     try {
       this.#prepare(Math.max(this.plan.longestRow, o.evalData ? evaluationRow(o.evalData) : 0));
       o.model.setTraining?.(true);
+      await this.#saver.begin();
       await this.#reporter.begin();
       while (!stopped) {
         if (state.step >= this.totalSteps) stopped = 'finished';
@@ -137,7 +136,8 @@ export class Trainer implements Disposable {
   }
 
   #epoch(): number {
-    return this.state.epoch + this.state.position / this.plan.steps(this.state.epoch);
+    const { epoch, position } = this.state;
+    return position === 0 ? epoch : epoch + position / this.plan.steps(epoch);
   }
 
   /** The mean loss over the tokens of `data` (the evaluation data) that count. Leaves the model out of training mode. */

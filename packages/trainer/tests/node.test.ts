@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { bytesSource, openSafetensors } from '@lowrank/formats';
 import { parquetWriteBuffer } from 'hyparquet-writer';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -155,26 +156,28 @@ describe('checkpoints in folders', () => {
   });
 });
 
+const child = fileURLToPath(new URL('./train-child.ts', import.meta.url));
+
 test('a process killed at any moment and started again ends with the same bytes', async () => {
   /** Runs the child; kills it some time after it printed a line of a step. True when it came to its end. */
   const run = (out: string, killAt: number, after: number) =>
     new Promise<{ done: boolean; text: string }>((resolve, reject) => {
-      const child = spawn(process.execPath, ['--conditions=source', join(import.meta.dirname, 'train-child.ts'), out], {
+      const running = spawn(process.execPath, ['--conditions=source', child, out], {
         stdio: ['ignore', 'pipe', 'pipe'],
       });
       let text = '';
       let errors = '';
       let killing = false;
-      child.stdout.on('data', (chunk: Buffer) => {
+      running.stdout.on('data', (chunk: Buffer) => {
         text += chunk;
         if (!killing && text.includes(`step ${killAt}\n`)) {
           killing = true;
-          setTimeout(() => child.kill('SIGKILL'), after);
+          setTimeout(() => running.kill('SIGKILL'), after);
         }
       });
-      child.stderr.on('data', (chunk: Buffer) => (errors += chunk));
-      child.on('error', reject);
-      child.on('exit', (code, signal) =>
+      running.stderr.on('data', (chunk: Buffer) => (errors += chunk));
+      running.on('error', reject);
+      running.on('exit', (code, signal) =>
         code === 0 || signal ? resolve({ done: code === 0, text }) : reject(new Error(errors)),
       );
     });

@@ -161,6 +161,15 @@ test('early stopping counts on; a finished run is not run again', async () => {
   });
 });
 
+test('a new run does not write among the checkpoints of another', async () => {
+  await withDevice(async (device) => {
+    const checkpoints = new MemoryCheckpoints();
+    await session(device, { checkpoints, maxSteps: 1 }, (t) => t.train());
+    const again = session(device, { checkpoints, maxSteps: 1 }, (t) => t.train());
+    await expect(again).rejects.toThrow(/there is a run already: memory, step 1\. Resume it/);
+  });
+});
+
 test('metrics of a run that was cut off are dropped', async () => {
   await withDevice(async (device) => {
     const metrics = new MetricsList();

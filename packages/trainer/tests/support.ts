@@ -19,7 +19,7 @@ import {
 import { expect } from 'vitest';
 import { Dataset, type TrainableModel } from '../src/index.ts';
 
-export const fixtures = resolve(import.meta.dirname, '../../../fixtures');
+const fixtures = resolve(import.meta.dirname, '../../../fixtures');
 
 /** A device on the CPU backend; at the end nothing may be left on it. */
 export async function withDevice(
@@ -66,7 +66,7 @@ export async function tinyModel(device: Device, name = 'llama'): Promise<CausalL
 }
 
 /** A low-rank adapter on a layer, as small as it can be: the trainer needs no package for it. */
-export class TinyAdapter implements LinearAdapter {
+class TinyAdapter implements LinearAdapter {
   readonly a: Tensor;
   readonly b: Tensor;
   readonly scale: number;

@@ -388,6 +388,8 @@ describe('a run', () => {
       expect(make({ evalSteps: 5 })).toThrow(/needs evalData/);
       expect(make({ saveSteps: 5 })).toThrow(/checkpoint store/);
       expect(make({ earlyStopping: { patience: 1 }, evalData: randomData(1) })).toThrow(/needs evalSteps/);
+      expect(make({ optimizer: { kind: 'adamw', beta2: 1 } })).toThrow(/betas must be/);
+      expect(make({ optimizer: { kind: 'sgd', momentum: 2 } })).toThrow(/momentum must be/);
       expect(make({ data: randomData(4, { longest: 20 }), packing: true, rowLength: 8 })).toThrow(/longer than a row/);
       lora.dispose();
       base.dispose();

@@ -68,7 +68,7 @@ async function* pieces(input: DataInput): AsyncGenerator<Uint8Array | string> {
 }
 
 /** The text of an input, piece by piece; a byte order mark is dropped. Throws where the bytes are not UTF-8. */
-export async function* textPieces(input: DataInput, name = inputName(input)): AsyncGenerator<string> {
+async function* textPieces(input: DataInput, name = inputName(input)): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true });
   const decode = (bytes?: Uint8Array) => {
     try {

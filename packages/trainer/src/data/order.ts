@@ -2,7 +2,7 @@ import { philox } from '@lowrank/tensor';
 
 /** Philox streams that shuffling draws from; dropout is stream 0. */
 export const sampleStream = 1;
-export const batchStream = 2;
+const batchStream = 2;
 
 /** 32-bit words of Philox under a seed, for an epoch and a stream: the numbers of host-side shuffles. */
 function* words(seed: number, epoch: number, stream: number): Generator<number, never> {

@@ -93,7 +93,10 @@ export class BatchPlan {
 
   /** Optimizer steps of an epoch; the last one may hold fewer batches. */
   steps(epoch: number): number {
-    return Math.ceil(this.batches(epoch).length / this.options.gradientAccumulationSteps);
+    const { packing, batchSize, gradientAccumulationSteps } = this.options;
+    // only packing gives epochs of different lengths
+    const batches = packing ? this.batches(epoch).length : Math.ceil(this.dataset.length / batchSize);
+    return Math.ceil(batches / gradientAccumulationSteps);
   }
 
   /** Optimizer steps of so many epochs (a fraction counts part of the last). */

@@ -39,6 +39,14 @@ export class Saver {
     return checkpoints;
   }
 
+  /** Throws where a run that starts anew would write among the checkpoints of another. */
+  async begin(): Promise<void> {
+    if (this.last || this.#state.step > 0) return;
+    const there = await this.#o.checkpoints?.load();
+    if (there)
+      throw new LowrankError('checkpoint', 'there is a run already', there.where, 'Resume it, or save somewhere else');
+  }
+
   async save(): Promise<string> {
     const { checkpointFiles, onSave } = this.#o;
     const files = await checkpointFiles?.();
@@ -51,7 +59,10 @@ export class Saver {
 
   async resume(which: 'latest' | 'best' | number): Promise<number | undefined> {
     const saved = await this.#store.load(which);
-    if (!saved) return undefined;
+    if (!saved) {
+      await this.#o.metrics?.resume?.(0);
+      return undefined;
+    }
     checkSettings(saved.state, this.#state.settings, saved.where);
     await restore(saved.tensors, [...this.#entries()], saved.where);
     Object.assign(this.#state, saved.state);
