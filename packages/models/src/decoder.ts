@@ -215,6 +215,8 @@ export class CausalLm extends Module {
   readonly norm: RmsNormLayer;
   readonly lmHead: Linear;
   #tables: (Tables & { readonly length: number }) | undefined;
+  /** Shorter tables from before: steps that were recorded go on reading them. */
+  readonly #outgrown: Tensor[] = [];
 
   private constructor(config: DecoderConfig, device: Device, computeDtype: FloatDType, parts: Parts) {
     super();
@@ -292,8 +294,7 @@ export class CausalLm extends Module {
   /** Makes the rotation tables for sequences up to `length`. */
   prepare(length: number): Tables {
     if (this.#tables && this.#tables.length >= length) return this.#tables;
-    this.#tables?.cos.dispose();
-    this.#tables?.sin.dispose();
+    if (this.#tables) this.#outgrown.push(this.#tables.cos, this.#tables.sin);
     const rows = Math.max(length, Math.min(this.config.maxPositions, 2 * length));
     this.#tables = { ...ropeTables(this.device, this.config.rope, this.config.headDim, rows), length: rows };
     return this.#tables;
@@ -303,5 +304,6 @@ export class CausalLm extends Module {
     super.dispose();
     this.#tables?.cos.dispose();
     this.#tables?.sin.dispose();
+    for (const t of this.#outgrown.splice(0)) t.dispose();
   }
 }
