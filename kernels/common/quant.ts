@@ -41,6 +41,16 @@ export type QuantSpecs = {
     : TensorSpec;
 };
 
+/** Throws unless a block size is one that bitsandbytes has. */
+export function checkBlockSize(op: string, blockSize: number): void {
+  check(
+    Number.isInteger(blockSize) && blockSize >= 32 && blockSize <= 4096 && (blockSize & (blockSize - 1)) === 0,
+    op,
+    'block size must be a power of two from 32 to 4096',
+    String(blockSize),
+  );
+}
+
 export function checkQuant(
   op: string,
   w: {
@@ -56,12 +66,7 @@ export function checkQuant(
   const n = sizeOf(shape);
   const blocks = Math.ceil(n / blockSize);
   const bits = quantBits[quantType];
-  check(
-    Number.isInteger(blockSize) && blockSize >= 32 && blockSize <= 4096 && (blockSize & (blockSize - 1)) === 0,
-    op,
-    'block size must be a power of two from 32 to 4096',
-    String(blockSize),
-  );
+  checkBlockSize(op, blockSize);
   check(
     w.codes.dtype === 'u8' && sizeOf(w.codes.shape) === Math.ceil((n * bits) / 8),
     op,

@@ -1,7 +1,7 @@
 import { defineContract } from '../common/contract.ts';
 import { isFloat } from '../common/dtype.ts';
 import { check } from '../common/error.ts';
-import { type QuantType, quantBits } from '../common/quant.ts';
+import { checkBlockSize, type QuantType, quantBits } from '../common/quant.ts';
 import { describe, isContiguous, sizeOf, specOf, type View } from '../common/view.ts';
 
 /**
@@ -23,6 +23,7 @@ export const quantize = defineContract<Quantize>({
   name: 'quantize',
   infer: ({ x }, { quantType, blockSize }) => {
     check(isFloat(x.dtype) && isContiguous(x), 'quantize', 'x must be contiguous floats', () => describe(x));
+    checkBlockSize('quantize', blockSize);
     const n = sizeOf(x.shape);
     return {
       codes: specOf([Math.ceil((n * quantBits[quantType]) / 8)], 'u8'),

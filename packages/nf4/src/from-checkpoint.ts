@@ -1,4 +1,4 @@
-import { check, type Device, type DType, sizeOf } from '@lowrank/tensor';
+import { check, type Device, type DType, sizeOf, type Tensor } from '@lowrank/tensor';
 import { type CheckpointTensor, parseQuantState } from './checkpoint.ts';
 import { BlockwiseWeight } from './weight.ts';
 
@@ -32,6 +32,7 @@ export async function fromBnbTensors(
   const { attrs, offset } = parseQuantState(name, (await read(parts.state)).data);
   const n = sizeOf(attrs.shape);
   const blocks = Math.ceil(n / attrs.blockSize);
+  const loaded: Tensor[] = [];
   const load = async (suffix: string, dtype: DType, elements: number) => {
     const full = suffix ? `${name}.${suffix}` : name;
     const t = await read(full);
@@ -43,20 +44,27 @@ export async function fromBnbTensors(
       () =>
         `${full}: ${t.data.byteLength} bytes, expected ${bytes} for [${attrs.shape}] in blocks of ${attrs.blockSize}`,
     );
-    return device.withClass('weights', () => device.fromBytes(t.data, dtype, [elements]));
+    const made = device.withClass('weights', () => device.fromBytes(t.data, dtype, [elements]));
+    loaded.push(made);
+    return made;
   };
   const nested = offset !== undefined;
-  const quant = {
-    codes: await load('', 'u8', Math.ceil(n / 2)),
-    absmax: await load('absmax', nested ? 'u8' : 'f32', blocks),
-    codebook: await load('quant_map', 'f32', 16),
-    ...(nested
-      ? {
-          nestedAbsmax: await load('nested_absmax', 'f32', Math.ceil(blocks / 256)),
-          nestedCodebook: await load('nested_quant_map', 'f32', 256),
-          offset: device.withClass('weights', () => device.tensor([offset])),
-        }
-      : {}),
-  };
-  return new BlockwiseWeight(quant, attrs);
+  try {
+    const quant = {
+      codes: await load('', 'u8', Math.ceil(n / 2)),
+      absmax: await load('absmax', nested ? 'u8' : 'f32', blocks),
+      codebook: await load('quant_map', 'f32', 16),
+      ...(nested
+        ? {
+            nestedAbsmax: await load('nested_absmax', 'f32', Math.ceil(blocks / 256)),
+            nestedCodebook: await load('nested_quant_map', 'f32', 256),
+            offset: device.withClass('weights', () => device.tensor([offset])),
+          }
+        : {}),
+    };
+    return new BlockwiseWeight(quant, attrs);
+  } catch (error) {
+    for (const t of loaded) t.dispose();
+    throw error;
+  }
 }

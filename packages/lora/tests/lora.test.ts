@@ -1,0 +1,190 @@
+import { keep, noGrad, scope } from '@lowrank/tensor';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { type Candidate, LoraModel, layerOf, matchTargets, rankAndScale, resolveConfig } from '../src/index.ts';
+import { loadFamily, useDevice } from './support.ts';
+
+const at = useDevice();
+
+const candidates: Candidate[] = [
+  { path: 'model.embed_tokens', kind: 'embedding' },
+  ...[0, 1, 2].flatMap((i) =>
+    ['self_attn.q_proj', 'self_attn.v_proj', 'mlp.down_proj'].map(
+      (n): Candidate => ({ path: `model.layers.${i}.${n}`, kind: 'linear' }),
+    ),
+  ),
+  { path: 'lm_head', kind: 'head' },
+];
+const config = (o: object) => resolveConfig({ r: 4, loraAlpha: 8, targetModules: ['q_proj'], ...o });
+const paths = (o: object) => matchTargets(candidates, config(o));
+
+describe('targets', () => {
+  test('names are whole last parts; longer suffixes and paths work too', () => {
+    expect(paths({})).toEqual([0, 1, 2].map((i) => `model.layers.${i}.self_attn.q_proj`));
+    expect(paths({ targetModules: ['1.mlp.down_proj', 'model.embed_tokens'] })).toEqual([
+      'model.embed_tokens',
+      'model.layers.1.mlp.down_proj',
+    ]);
+    expect(() => paths({ targetModules: ['proj'] })).toThrow('targetModules matches nothing: "proj". Nearest: q_proj');
+  });
+
+  test('a string is a regular expression over the whole path; all-linear leaves the head out', () => {
+    expect(paths({ targetModules: '.*\\.0\\..*(q|v)_proj' })).toEqual([
+      'model.layers.0.self_attn.q_proj',
+      'model.layers.0.self_attn.v_proj',
+    ]);
+    expect(paths({ targetModules: 'all-linear' }).length).toBe(9);
+    expect(() => paths({ targetModules: 'q_proj' })).toThrow('matches nothing');
+    expect(() => paths({ targetModules: '(' })).toThrow('is not a regular expression');
+  });
+
+  test('exclusions, layers, whole modules', () => {
+    expect(paths({ targetModules: 'all-linear', excludeModules: ['q_proj', 'v_proj'] }).length).toBe(3);
+    expect(paths({ layersToTransform: [2] })).toEqual(['model.layers.2.self_attn.q_proj']);
+    expect(() => paths({ layersToTransform: [7] })).toThrow(
+      'layersToTransform names a layer that is not there: 7. Layers: 0, 1, 2',
+    );
+    expect(() => paths({ excludeModules: ['q_proj'] })).toThrow('every target is excluded');
+    expect(layerOf('model.layers.12.mlp.experts.3.up')).toBe(12);
+    expect(layerOf('a.blocks.5.x.layers.7.y', 'layers')).toBe(7);
+  });
+
+  test('one bad name among good ones is an error, as is a pattern that hits nothing', () => {
+    expect(() => paths({ targetModules: ['q_proj', 'v_porj'] })).toThrow('"v_porj". Nearest: v_proj');
+    expect(() => paths({ rankPattern: { k_proj: 2 } })).toThrow('rankPattern matches nothing: "k_proj"');
+  });
+
+  test('patterns set rank and scale; the first that matches counts', () => {
+    const c = config({
+      targetModules: 'all-linear',
+      rankPattern: { 'layers.0.self_attn.q_proj': 16, q_proj: 2 },
+      alphaPattern: { down_proj: 32 },
+      useRslora: false,
+    });
+    expect(rankAndScale(c, 'model.layers.0.self_attn.q_proj')).toEqual({ r: 16, alpha: 8, scale: 0.5 });
+    expect(rankAndScale(c, 'model.layers.1.self_attn.q_proj')).toEqual({ r: 2, alpha: 8, scale: 4 });
+    expect(rankAndScale(c, 'model.layers.1.mlp.down_proj')).toEqual({ r: 4, alpha: 32, scale: 8 });
+    expect(rankAndScale({ ...c, useRslora: true }, 'model.layers.1.mlp.down_proj').scale).toBe(16);
+  });
+
+  test('a name matches exactly the paths that end in it at a dot', () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom('q_proj', 'v_proj', 'down_proj', 'self_attn.q_proj', '1.mlp.down_proj', 'lm_head'),
+        (name) => {
+          const found = paths({ targetModules: [name] });
+          for (const { path } of candidates)
+            expect(found.includes(path)).toBe(path === name || path.endsWith(`.${name}`));
+        },
+      ),
+    );
+  });
+});
+
+describe('configurations that cannot be meant', () => {
+  test.each([
+    [{ r: 0 }, 'a rank must be a positive integer: r: 0'],
+    [{ r: 2.5 }, 'a rank must be a positive integer'],
+    [{ loraAlpha: -1 }, 'alpha must be positive: loraAlpha: -1'],
+    [{ loraDropout: 1 }, 'loraDropout must be in [0, 1)'],
+    [{ bias: 'some' }, 'bias must be none, all or lora_only'],
+    [{ initLoraWeights: 'pissa' }, 'unknown initLoraWeights: pissa'],
+    [{ targetModules: [] }, 'targetModules is needed'],
+  ])('%o', (o, message) => {
+    expect(() => config(o)).toThrow(message);
+  });
+});
+
+describe('adapters on one base', () => {
+  async function setUp() {
+    const { device } = at;
+    const model = await loadFamily(device, 'families/llama');
+    const lora = new LoraModel(model, device);
+    const ids = keep(device.tensor([[1, 5, 9, 2]], { dtype: 'i32' }));
+    const logits = async () => {
+      using y = noGrad(() => scope(() => model.forward(ids)));
+      return Array.from((await y.toArray()) as Float32Array);
+    };
+    const close = () => {
+      ids.dispose();
+      lora.dispose();
+      model.dispose();
+    };
+    return { model, lora, logits, close };
+  }
+
+  test('a new one changes nothing, a trained one does, and it can be taken off', async () => {
+    const { lora, logits, close } = await setUp();
+    const base = await logits();
+    lora.addAdapter('fresh', { targetModules: ['q_proj', 'v_proj'] });
+    expect(await logits()).toEqual(base);
+    lora.addAdapter('trained', { targetModules: 'all-linear', initLoraWeights: false }, { seed: 3 });
+    lora.setAdapter('trained');
+    expect(await logits()).not.toEqual(base);
+    expect(await lora.withoutAdapters(logits)).toEqual(base);
+    lora.disableAdapters();
+    expect(await logits()).toEqual(base);
+    lora.enableAdapters();
+    lora.deleteAdapter('trained');
+    expect(await logits()).toEqual(base);
+    expect(() => lora.setAdapter('trained')).toThrow('no such adapter: trained. There: fresh');
+    expect(() => lora.addAdapter('fresh', { targetModules: ['q_proj'] })).toThrow(
+      'an adapter of this name is there already',
+    );
+    close();
+  });
+
+  test('several active ones add up', async () => {
+    const { lora, logits, close } = await setUp();
+    const base = await logits();
+    // on the head alone the logits are linear in the adapters
+    lora.addAdapter('a', { targetModules: ['lm_head'], initLoraWeights: false }, { seed: 1 });
+    lora.addAdapter('b', { targetModules: ['lm_head'], initLoraWeights: false, r: 2, loraAlpha: 6 }, { seed: 2 });
+    lora.setAdapter('a');
+    const a = await logits();
+    lora.setAdapter('b');
+    const b = await logits();
+    lora.setAdapter(['a', 'b']);
+    const both = await logits();
+    both.forEach((v, i) => expect(Math.abs(v - (a[i]! + b[i]! - base[i]!))).toBeLessThan(1e-4));
+    close();
+  });
+
+  test('only what is set trains, and the same seed gives the same start', async () => {
+    const { model, lora, close } = await setUp();
+    const first = lora.addAdapter('a', { r: 4, targetModules: ['q_proj'] }, { seed: 5 });
+    const second = lora.addAdapter('b', { r: 4, targetModules: ['q_proj', 'v_proj'] }, { seed: 5 });
+    const path = 'model.layers.1.self_attn.q_proj';
+    expect(await first.pairs.get(path)!.a.toArray()).toEqual(await second.pairs.get(path)!.a.toArray());
+    expect([...lora.trainableParameters().keys()]).toEqual(
+      [0, 1].flatMap((i) => ['A', 'B'].map((x) => `model.layers.${i}.self_attn.q_proj.lora_${x}`)),
+    );
+    expect([...model.namedParameters()].filter(([, t]) => t.requiresGrad)).toEqual([]);
+    expect(second.pairs.get(path)!.a.requiresGrad).toBe(false);
+    const bound = 1 / Math.sqrt(64);
+    const a = await first.pairs.get(path)!.a.toArray();
+    expect(Math.max(...a.map(Math.abs))).toBeLessThanOrEqual(bound);
+    expect(Math.max(...a.map(Math.abs))).toBeGreaterThan(0.8 * bound);
+    close();
+  });
+
+  test('dropout needs a seed, acts in training alone, and follows the seed', async () => {
+    const { lora, logits, close } = await setUp();
+    const { device } = at;
+    lora.addAdapter('a', { targetModules: ['q_proj', 'o_proj'], loraDropout: 0.5, initLoraWeights: false });
+    const still = await logits();
+    lora.training = true;
+    await expect(logits()).rejects.toThrow('dropout in training needs a seed');
+    const seed = keep(device.seed(1));
+    lora.seed = seed;
+    const one = await logits();
+    expect(one).not.toEqual(still);
+    expect(await logits()).toEqual(one);
+    device.write(seed, Uint32Array.of(1, 0, 1, 0));
+    expect(await logits()).not.toEqual(one);
+    lora.training = false;
+    expect(await logits()).toEqual(still);
+    seed.dispose();
+    close();
+  });
+});
