@@ -1,11 +1,5 @@
 // Philox4x32-10 (Salmon et al., SC'11), four counters at a time. Same numbers as common/philox.ts.
 
-/** High and low words of a · m, lane by lane. */
-@inline
-function mulHigh(a: v128, m: v128): v128 {
-  return v128.shuffle<i32>(i64x2.extmul_low_i32x4_u(a, m), i64x2.extmul_high_i32x4_u(a, m), 1, 3, 5, 7);
-}
-
 /** dst[0…16) = words of the counters [block, site, step, stream] … [block + 3, …], four words a counter in order. */
 @inline
 export function philox4(dst: usize, block: i32, site: i32, step: i32, stream: i32, key0: i32, key1: i32): void {
@@ -18,14 +12,15 @@ export function philox4(dst: usize, block: i32, site: i32, step: i32, stream: i3
   let k0 = key0;
   let k1 = key1;
   for (let round = 0; round < 10; round++) {
-    const h0 = mulHigh(c0, m0);
-    const l0 = i32x4.mul(c0, m0);
-    const h1 = mulHigh(c2, m1);
-    const l1 = i32x4.mul(c2, m1);
-    c0 = v128.xor(v128.xor(h1, c1), i32x4.splat(k0));
-    c2 = v128.xor(v128.xor(h0, c3), i32x4.splat(k1));
-    c1 = l1;
-    c3 = l0;
+    // 64-bit products of lanes 0, 1 and of lanes 2, 3: their halves are the high and low words.
+    const p0 = i64x2.extmul_low_i32x4_u(c0, m0);
+    const p1 = i64x2.extmul_high_i32x4_u(c0, m0);
+    const q0 = i64x2.extmul_low_i32x4_u(c2, m1);
+    const q1 = i64x2.extmul_high_i32x4_u(c2, m1);
+    c0 = v128.xor(v128.xor(v128.shuffle<i32>(q0, q1, 1, 3, 5, 7), c1), i32x4.splat(k0));
+    c2 = v128.xor(v128.xor(v128.shuffle<i32>(p0, p1, 1, 3, 5, 7), c3), i32x4.splat(k1));
+    c1 = v128.shuffle<i32>(q0, q1, 0, 2, 4, 6);
+    c3 = v128.shuffle<i32>(p0, p1, 0, 2, 4, 6);
     k0 += 0x9e3779b9;
     k1 += 0xbb67ae85;
   }
