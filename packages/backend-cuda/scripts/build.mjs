@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { generate } from './generate.mjs';
@@ -13,7 +13,9 @@ import { generate } from './generate.mjs';
 const run = promisify(execFile);
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const kernels = join(root, '../../kernels');
-const out = join(root, 'build');
+/** `--out FOLDER` builds elsewhere. */
+const outFlag = process.argv.indexOf('--out');
+const out = outFlag > 0 ? resolve(process.argv[outFlag + 1]) : join(root, 'build');
 const generated = join(out, 'generated');
 const flags = new Set(process.argv.slice(2));
 const all = !flags.has('--addon') && !flags.has('--kernels');
@@ -85,6 +87,18 @@ function kernelNames(text) {
   return [...names];
 }
 
+/** The headers that a source includes, directly or through others. */
+function includesOf(path, seen = new Set()) {
+  for (const [, name] of readFileSync(path, 'utf8').matchAll(/^#include "([^"]+)"/gm)) {
+    const found = [join(dirname(path), name), join(generated, name)].find((f) => existsSync(f));
+    if (found && !seen.has(found)) {
+      seen.add(found);
+      includesOf(found, seen);
+    }
+  }
+  return [...seen].sort();
+}
+
 async function buildKernels() {
   generate(generated);
   const targets = (process.env.LOWRANK_CUDA_ARCHS ?? defaultTargets.join(',')).split(',').map((t) => t.trim()).filter(Boolean);
@@ -93,10 +107,6 @@ async function buildKernels() {
     return `-gencode=arch=${arch},code=${t}`;
   });
   const nvcc = process.env.NVCC ?? 'nvcc';
-  const common = [
-    ...readdirSync(join(kernels, 'common/cuda')).sort().map((f) => join(kernels, 'common/cuda', f)),
-    ...readdirSync(generated).sort().map((f) => join(generated, f)),
-  ];
   const args = ['-fatbin', '-std=c++17', '-O3', '-lineinfo', '-Xcudafe', '--diag_suppress=177', `-I${generated}`, `-I${join(kernels, 'common/cuda')}`, ...codes];
   const folder = join(out, 'kernels');
   mkdirSync(folder, { recursive: true });
@@ -104,7 +114,7 @@ async function buildKernels() {
   let built = 0;
   await pool(sources, async ({ path, module }) => {
     const output = join(folder, `${module}.fatbin`);
-    const used = readFileSync(path, 'utf8').includes('codebooks.inc') || readFileSync(path, 'utf8').includes('elementwise.inc') ? common : common.filter((f) => !f.endsWith('.inc'));
+    const used = includesOf(path);
     const made = await cached(output, [path, ...used], `${nvcc} ${args.filter((a) => !a.startsWith('-I'))}`, async () => {
       const extra = flags.has('--verbose') ? ['-Xptxas', '-v'] : [];
       const { stderr } = await run(nvcc, [...args, ...extra, path, '-o', output], { maxBuffer: 1 << 26 });
