@@ -2,6 +2,7 @@ import { check, describe, type FloatDType, type QuantAttrs, type QuantViews } fr
 import type { Tensors } from '../ops/call.ts';
 import { cast, matmul } from '../ops/primitives.ts';
 import { transpose } from '../ops/views.ts';
+import { scope } from '../scope.ts';
 import type { Tensor } from '../tensor.ts';
 
 /** What kernels of linear layers get: a dense weight, or codes with their scales. */
@@ -61,7 +62,7 @@ export class DenseWeight implements LinearWeight {
   }
 
   dequantize(dtype: FloatDType = this.tensor.dtype as FloatDType): Tensor {
-    return cast(this.tensor.detach(), dtype).contiguous();
+    return scope(() => cast(this.tensor.detach(), dtype).contiguous());
   }
 
   async requantize(values: Tensor): Promise<LinearWeight> {
@@ -71,7 +72,7 @@ export class DenseWeight implements LinearWeight {
       'shape differs',
       () => `${describe(values)} for ${describe(this.tensor)}`,
     );
-    return new DenseWeight(cast(values.detach(), this.tensor.dtype).contiguous());
+    return new DenseWeight(scope(() => cast(values.detach(), this.tensor.dtype).contiguous()));
   }
 
   operand(): WeightOperand {
