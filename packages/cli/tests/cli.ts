@@ -86,19 +86,7 @@ export function fewRecords(folder: string, count: number, name = 'few.jsonl', fr
 
 /** Options of a run that takes a second or so. */
 export function shortRun(data: string, output: string, ...more: string[]): string[] {
-  const options = [
-    '--backend',
-    'cpu',
-    '--threads',
-    '1',
-    '--batch-size',
-    '2',
-    '--samples',
-    '0',
-    '--r',
-    '4',
-    '--target-modules',
-    'q_proj,v_proj',
-  ];
+  const few = more.includes('--target-modules') ? [] : ['--target-modules', 'q_proj,v_proj'];
+  const options = ['--backend', 'cpu', '--threads', '1', '--batch-size', '2', '--samples', '0', '--r', '4', ...few];
   return ['train', '--model', 'bundled', '--data', data, '--output', output, ...options, '--max-steps', '2', ...more];
 }

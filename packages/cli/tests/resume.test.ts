@@ -1,0 +1,100 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { fewRecords, run, shortRun, start, temporary } from './cli.ts';
+
+const folder = temporary();
+const data = fewRecords(folder, 24);
+const steps = 12;
+// dropout and shuffling go on as well
+const options = [
+  '--method',
+  'qlora',
+  '--max-steps',
+  String(steps),
+  '--save-steps',
+  '2',
+  '--lora-dropout',
+  '0.1',
+  '--learning-rate',
+  '1e-3',
+  '--json',
+];
+
+/** What a run leaves that does not depend on the clock. */
+function left(output: string) {
+  const metrics = readFileSync(join(output, 'metrics.jsonl'), 'utf8').trim().split('\n');
+  return {
+    adapter: readFileSync(join(output, 'adapter_model.safetensors')).toString('base64'),
+    state: readFileSync(join(output, `checkpoint-${steps}/trainer_state.json`), 'utf8'),
+    losses: metrics.map((line) => JSON.parse(line)).map((m) => [m.event, m.step, m.loss]),
+  };
+}
+
+/** Random numbers with a seed (mulberry32), so that a failure can be had again. */
+function random(seed: number): () => number {
+  let a = seed;
+  return () => {
+    a = (a + 0x6d2b79f5) | 0;
+    let t = Math.imul(a ^ (a >>> 15), 1 | a);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+test('killed at random moments and resumed, a run ends with the bytes of the run never stopped', {
+  timeout: 600_000,
+}, async () => {
+  const whole = join(folder, 'whole');
+  const straight = await run(...shortRun(data, whole, ...options));
+  expect(straight.code, straight.stderr).toBe(0);
+  const kills = Number(process.env.LOWRANK_KILLS ?? 3);
+  const killed = join(folder, 'killed');
+  const next = random(20);
+  let done = 0;
+  for (let i = 0; i < kills; i++) {
+    // a few steps on, and a moment later: while it steps, saves, or ends
+    const target = Math.floor(next() * 5);
+    const delay = next() * 60;
+    const child = start(shortRun(data, killed, ...options, '--resume'), {
+      onOutput: (text) => {
+        if (text.split('"event":"step"').length - 1 > target) setTimeout(() => child.kill('SIGKILL'), delay);
+      },
+    });
+    const outcome = await child.done;
+    if (outcome.code === null) done++;
+    else expect(outcome.code, outcome.stderr).toBe(0);
+  }
+  expect(done).toBeGreaterThan(0);
+  const last = await run(...shortRun(data, killed, ...options, '--resume'));
+  expect(last.code, last.stderr).toBe(0);
+  expect(left(killed)).toEqual(left(whole));
+});
+
+test('Ctrl-C saves a checkpoint and says how to go on; going on so ends as if never stopped', {
+  timeout: 300_000,
+}, async () => {
+  const whole = join(folder, 'whole');
+  const stopped = join(folder, 'stopped');
+  const child = start(shortRun(data, stopped, ...options.filter((o) => o !== '--json')), {
+    onOutput: (text) => {
+      if (text.includes('step 3/')) child.kill('SIGINT');
+    },
+  });
+  const outcome = await child.done;
+  expect(outcome.code, outcome.stderr).toBe(130);
+  expect(outcome.stderr).toContain('SIGINT: finishing the step');
+  const advice = /lowrank train --config \S+ --resume/.exec(outcome.stdout)?.[0];
+  expect(advice).toBe(`lowrank train --config ${stopped}/lowrank.json --resume`);
+  const resumed = await run(...advice!.split(' ').slice(1));
+  expect(resumed.code, resumed.stderr).toBe(0);
+  expect(resumed.stderr).toContain('going on from step');
+  expect(left(stopped)).toEqual(left(whole));
+});
+
+test('other data or settings do not go with a checkpoint', async () => {
+  const other = fewRecords(folder, 20, 'other.jsonl');
+  const done = await run(...shortRun(other, join(folder, 'whole'), ...options, '--resume'));
+  expect(done.code).toBe(1);
+  expect(done.stderr).toContain('the run was set up otherwise');
+});
