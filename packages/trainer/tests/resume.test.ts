@@ -2,9 +2,8 @@ import { createHash } from 'node:crypto';
 import type { Device } from '@lowrank/tensor';
 import { describe, expect, test } from 'vitest';
 import { type CheckpointStore, MemoryCheckpoints, MetricsList, Trainer, type TrainerOptions } from '../src/index.ts';
-import { attach, randomData, readTensors, tinyModel, trainable, withDevice } from './support.ts';
+import { adapterFile, attach, randomData, readTensors, tinyModel, trainable, withDevice } from './support.ts';
 
-const adapterFile = 'peft-tiny/lora/adapter/adapter_model.safetensors';
 const data = randomData(13);
 const evalData = randomData(4, { seed: 3 });
 

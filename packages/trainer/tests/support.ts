@@ -17,7 +17,7 @@ import {
   type Tensor,
 } from '@lowrank/tensor';
 import { expect } from 'vitest';
-import { Dataset, type TrainableModel } from '../src/index.ts';
+import { Dataset, type TrainableModel, Trainer, type TrainerOptions } from '../src/index.ts';
 
 const fixtures = resolve(import.meta.dirname, '../../../fixtures');
 
@@ -172,4 +172,37 @@ export function relative(a: ArrayLike<number>, b: ArrayLike<number>): number {
     norm += b[i]! ** 2;
   }
   return Math.sqrt(difference / norm);
+}
+
+export const adapterFile = 'peft-tiny/lora/adapter/adapter_model.safetensors';
+
+interface Run {
+  readonly trainer: Trainer;
+  readonly model: TrainableModel;
+  readonly parameters: ReadonlyMap<string, Tensor>;
+}
+
+/** A trainer of the tiny LoRA model, cleaned up afterwards. Dropout of `p` on every adapter. */
+export async function withTrainer<T>(
+  device: Device,
+  options: Partial<TrainerOptions> & { p?: number },
+  use: (run: Run) => Promise<T>,
+): Promise<T> {
+  const { p = 0, ...rest } = options;
+  const base = await tinyModel(device);
+  const lora = attach(base, device, await readTensors(adapterFile), 2);
+  const dropoutSeed = p > 0 ? device.seed(0) : undefined;
+  const model = trainable(base, lora.parameters, (on) => {
+    for (const [site, a] of lora.adapters.entries()) a.drop = { p: on ? p : 0, seed: dropoutSeed, site };
+  });
+  const data = rest.data ?? randomData(20);
+  const trainer = new Trainer({ device, model, data, batchSize: 4, learningRate: 1e-2, dropoutSeed, ...rest });
+  try {
+    return await use({ trainer, model, parameters: lora.parameters });
+  } finally {
+    trainer.dispose();
+    dropoutSeed?.dispose();
+    lora.dispose();
+    base.dispose();
+  }
 }
