@@ -66,6 +66,7 @@ fn main(
   let v_base = P.v_offset + batch * P.v_strides.x + (head / P.group) * P.v_strides.z;
   let tx = id % 8u;
   let ty = id / 8u;
+  clear_range(id);
 #for r in 0..$(R)
   let row_$(r) = row0 + ty * $(R)u + $(r)u;
   var seen_$(r) = vec2<i32>(0, 0);

@@ -49,6 +49,10 @@ fn main(
     return;
   }
   let id = id_at(own);
+  if lane == 0u {
+    atomicStore(&taken, 0u);
+  }
+  workgroupBarrier();
   // An equal id before this one has the row.
   for (var i = lane; i < own; i += 256u) {
     if id_at(i) == id {

@@ -1,4 +1,5 @@
 import { mergeConfig } from 'vitest/config';
 import base from '../../vitest.base.ts';
 
-export default mergeConfig(base, { test: { name: 'backend-webgpu' } });
+// A software adapter takes its time to compile: some tests need more than the usual limit on a busy machine.
+export default mergeConfig(base, { test: { name: 'backend-webgpu', pool: 'forks', testTimeout: 300_000 } });

@@ -169,7 +169,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let last = min(P.k, first + P.range);
 #include "common/wgsl/tiles-product.wgsl" (FETCH = fetch, START = first, END = last)
 #if EXTRA
-#include "common/wgsl/tiles-product.wgsl" (FETCH = fetch2, START = 0u, END = P.k2)
+  let k2 = select(0u, P.k2, split == 0u);
+#include "common/wgsl/tiles-product.wgsl" (FETCH = fetch2, START = 0u, END = k2)
 #endif
   let y_base = P.y_offset + dot(batch, P.y_batch) + split * P.y_split;
   let c_base = P.c_offset + dot(batch, P.c_batch);

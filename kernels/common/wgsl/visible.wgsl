@@ -27,7 +27,16 @@ fn visible(batch: u32, query: u32, queries: u32, keys: u32) -> vec2<i32> {
   return vec2<i32>(first, max(first, last));
 }
 
-// Takes what one query sees into the workgroup's range, which starts at nothing: the lower end counts down from the largest integer.
+// Empties the workgroup's range.
+fn clear_range(id: u32) {
+  if id == 0u {
+    atomicStore(&low_key, 0);
+    atomicStore(&high_key, 0);
+  }
+  workgroupBarrier();
+}
+
+// Takes what one query sees into the workgroup's range. The lower end counts down from the largest integer.
 fn widen(seen: vec2<i32>) {
   if seen.x < seen.y {
     atomicMax(&low_key, 0x7fffffff - seen.x);

@@ -65,15 +65,15 @@ export async function findAdapter(options: WebGpuOptions): Promise<GPUAdapter> {
   return adapter;
 }
 
-export function adapterFacts(adapter: Pick<GPUAdapter, 'info' | 'features' | 'limits'>): AdapterFacts {
-  const { info } = adapter;
+/** Facts of an adapter or of a device opened on it. */
+export function adapterFacts(info: GPUAdapterInfo, { features, limits }: Pick<GPUAdapter, 'features' | 'limits'>): AdapterFacts {
   return {
     name: info.description || info.device || [info.vendor, info.architecture].filter(Boolean).join(' ') || 'unknown adapter',
     vendor: info.vendor,
     architecture: info.architecture,
     fallback: info.isFallbackAdapter ?? false,
-    features: [...adapter.features].sort(),
-    limits: Object.fromEntries(wanted.map((name) => [name, adapter.limits[name] as number])),
+    features: [...features].sort(),
+    limits: Object.fromEntries(wanted.map((name) => [name, limits[name] as number])),
   };
 }
 

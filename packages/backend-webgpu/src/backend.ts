@@ -1,4 +1,4 @@
-import { type Backend, type Capabilities, type DeviceBuffer, dtypes, isFloat, LowrankError } from '@lowrank/kernels';
+import { type Backend, type Capabilities, dtypes, LowrankError } from '@lowrank/kernels';
 import { type AdapterFacts, adapterFacts, findAdapter, openDevice, type WebGpuOptions } from './adapter.ts';
 import { wgsl } from './generated/wgsl.ts';
 import { Gpu } from './gpu/gpu.ts';
@@ -7,9 +7,11 @@ import { WebGpuMemory } from './gpu/memory.ts';
 import { Pipelines } from './gpu/pipelines.ts';
 import { Scratch } from './gpu/scratch.ts';
 import { Stream } from './gpu/stream.ts';
-import { copyBytes, elementwisePrimitives } from './ops/elementwise.ts';
-import { matmul } from './ops/matmul.ts';
+import { deviceTime } from './gpu/timing.ts';
 import { attentionOps } from './ops/attention.ts';
+import { copyBytes, elementwisePrimitives } from './ops/elementwise.ts';
+import { loraOps } from './ops/lora.ts';
+import { matmul } from './ops/matmul.ts';
 import { quantOps } from './ops/quant.ts';
 import { reduce, scatterAdd } from './ops/reduce.ts';
 import { rowOps } from './ops/rows.ts';
@@ -18,42 +20,96 @@ import { rowOps } from './ops/rows.ts';
 export interface WebGpuBackend extends Backend {
   readonly device: GPUDevice;
   readonly adapter: AdapterFacts;
-  /** Nanoseconds that the device takes for the dispatches of `fn` (at most some 500). Throws without `timestamp-query`. */
+  /** Kernels compiled so far. */
+  readonly pipelines: () => number;
+  /**
+   * Nanoseconds that the device takes for the dispatches of `fn`, some 500 at most. Throws a LowrankError without the feature
+   * `timestamp-query`.
+   */
   gpuTime(fn: () => void): Promise<number>;
 }
 
+/** Opens a backend on WebGPU. Throws a LowrankError that says why there is no device. */
 export async function webgpuBackend(options: WebGpuOptions = {}): Promise<WebGpuBackend> {
-  const adapter = options.device ? undefined : await findAdapter(options);
-  const device = options.device ?? (await openDevice(adapter!, options.features));
-  return createBackend(device, adapterFacts({ info: adapter?.info ?? device.adapterInfo, features: device.features, limits: device.limits }));
+  if (options.device) return createBackend(options.device, adapterFacts(options.device.adapterInfo, options.device));
+  const adapter = await findAdapter(options);
+  const device = await openDevice(adapter, options.features);
+  return createBackend(device, adapterFacts(adapter.info, device));
 }
 
-export function createBackend(device: GPUDevice, facts: AdapterFacts): WebGpuBackend {
-  const gpu = new Gpu(device);
-  const stream = new Stream(gpu);
-  const memory = new WebGpuMemory(gpu, stream);
-  const scratch = new Scratch(memory);
-  const launcher = new Launcher(gpu, stream, new Pipelines(gpu, wgsl));
-  memory.copyBytes = (from, fromOffset, to, toOffset, byteLength) => copyBytes(launcher, from, fromOffset, to, toOffset, byteLength);
-  const caps: Capabilities = {
+/** Whether a backend can be opened here, and on what. Never throws. */
+export async function available(
+  options: WebGpuOptions = {},
+): Promise<{ readonly ok: true; readonly adapter: AdapterFacts } | { readonly ok: false; readonly reason: string }> {
+  try {
+    const adapter = await findAdapter(options);
+    return { ok: true, adapter: adapterFacts(adapter.info, adapter) };
+  } catch (error) {
+    return { ok: false, reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function capabilities(device: GPUDevice, facts: AdapterFacts): Capabilities {
+  const can = { store: true, compute: true };
+  return {
     device: facts.name,
-    dtypes: Object.fromEntries(dtypes.map((d) => [d, { store: true, compute: true, fastMatmul: d === 'f32' }])) as never,
+    dtypes: Object.fromEntries(dtypes.map((d) => [d, { ...can, fastMatmul: d === 'f32' }])) as unknown as Capabilities['dtypes'],
     preferredCompute: 'f32',
     limits: { maxBufferBytes: device.limits.maxBufferSize },
     features: [...device.features].sort(),
     asynchronous: true,
   };
+}
+
+/** Internal: a backend on an open device. `maxBinding` lowers the largest binding, for tests. */
+export function createBackend(device: GPUDevice, facts: AdapterFacts, limits: { readonly maxBinding?: number } = {}): WebGpuBackend {
+  const gpu = new Gpu(device, limits.maxBinding);
+  const stream = new Stream(gpu);
+  const memory = new WebGpuMemory(gpu, stream);
+  const scratch = new Scratch(memory);
+  const pipelines = new Pipelines(gpu, wgsl);
+  const launcher = new Launcher(gpu, stream, pipelines);
+  memory.copyBytes = (...call) => copyBytes(launcher, ...call);
+  const unpin = memory.unpin.bind(memory);
   return {
-    name: 'webgpu', caps, memory, device, adapter: facts,
+    name: 'webgpu',
+    caps: capabilities(device, facts),
+    device,
+    adapter: facts,
+    memory,
     primitives: {
       ...elementwisePrimitives(launcher),
-      matmul: (call: any) => matmul(launcher, scratch, call),
-      reduce: (call: any) => reduce(launcher, scratch, call),
-      scatterAdd: (call: any) => scatterAdd(launcher, call),
-    } as never,
-    fused: { ...rowOps(launcher), ...quantOps(launcher, scratch), ...attentionOps(launcher) },
-    async synchronize() { stream.flush(); await gpu.queue.onSubmittedWorkDone(); await gpu.settle(); },
-    async close() { stream.flush(); gpu.close(); },
-    async gpuTime() { return 0; },
+      matmul: (call) => matmul(launcher, scratch, call),
+      reduce: (call) => reduce(launcher, scratch, call),
+      scatterAdd: (call) => scatterAdd(launcher, call),
+    },
+    fused: {
+      ...rowOps(launcher),
+      ...quantOps(launcher, scratch),
+      ...attentionOps(launcher),
+      ...loraOps(launcher, scratch),
+    },
+    record: {
+      begin: () => stream.beginRecording(),
+      end: () => stream.endRecording(unpin),
+      abort: () => stream.takeRecording().buffers.forEach(unpin),
+    },
+    pipelines: () => pipelines.size,
+    synchronize: async () => {
+      if (stream.recording) throw new LowrankError('record', 'nothing can be waited for inside a recorded step');
+      stream.flush();
+      try {
+        await gpu.queue.onSubmittedWorkDone();
+      } catch (error) {
+        throw await gpu.explain(error, 'synchronize');
+      }
+      await gpu.settle();
+    },
+    close: async () => {
+      if (stream.recording) stream.takeRecording();
+      gpu.close();
+      await device.lost;
+    },
+    gpuTime: (fn) => deviceTime(gpu, stream, fn),
   };
 }

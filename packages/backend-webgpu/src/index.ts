@@ -1,1 +1,3 @@
-export { webgpuBackend, type WebGpuBackend } from './backend.ts';
+/** WebGPU backend: browsers, and Node through the npm package `webgpu`. */
+export type { AdapterFacts, WebGpuFeature, WebGpuOptions } from './adapter.ts';
+export { available, type WebGpuBackend, webgpuBackend } from './backend.ts';

@@ -6,8 +6,14 @@ const open = new Set<GPUDevice>();
 const instances = new Map<string, GPU>();
 let hooked = false;
 
-/** Dawn's switches: f16 on NVIDIA's Vulkan driver is off by default, and with it subgroup matrices; timestamps are rounded. */
-const defaults = ['enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia', 'disable-dawn-features=timestamp_quantization'];
+/**
+ * Dawn's switches: f16 on NVIDIA's Vulkan driver is off by default, and with it subgroup matrices; our kernels write workgroup memory before
+ * they read it, so it need not be cleared; timestamps are not to be rounded.
+ */
+const defaults = [
+  'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,disable_workgroup_init',
+  'disable-dawn-features=timestamp_quantization',
+];
 
 interface Dawn {
   create(options: string[]): GPU;

@@ -16,10 +16,10 @@ export class Gpu {
   #failureIsCause = false;
   readonly #pending = new Set<Promise<void>>();
 
-  constructor(device: GPUDevice) {
+  constructor(device: GPUDevice, maxBinding = device.limits.maxStorageBufferBindingSize) {
     this.device = device;
     this.queue = device.queue;
-    this.maxBinding = device.limits.maxStorageBufferBindingSize;
+    this.maxBinding = maxBinding;
     this.maxStorageBuffers = device.limits.maxStorageBuffersPerShaderStage;
     this.workgroupBytes = device.limits.maxComputeWorkgroupStorageSize;
     this.features = new Set(device.features);

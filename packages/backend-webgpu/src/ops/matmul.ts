@@ -3,7 +3,7 @@ import type { Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
 import { collapse } from '../gpu/shape.ts';
 import { elementwise } from '../gpu/strided.ts';
-import { chooseSplits, chooseTile, launchProduct, type Matrix } from './tiles.ts';
+import { chooseSplits, chooseTile, launchProduct, type Matrix, matrixOf, type Product, transposed } from './tiles.ts';
 
 /** A product with its batch axes apart from its matrices. */
 interface Batched {
@@ -28,10 +28,6 @@ function moved<V extends View>(view: V, elements: number): V {
 
 function matrixView(view: View): View {
   return { ...view, shape: view.shape.slice(-2), strides: view.strides.slice(-2) };
-}
-
-function transposed(view: View): View {
-  return { ...view, shape: [view.shape[1]!, view.shape[0]!], strides: [view.strides[1]!, view.strides[0]!] };
 }
 
 export function matmul(launcher: Launcher, scratch: Scratch, { inputs: { a, b, c }, outputs: { y }, attrs }: Call<Matmul>): void {
@@ -130,44 +126,50 @@ function product(launcher: Launcher, scratch: Scratch, p: Batched): void {
     const s = p.strides[i]!;
     return [s[s.length - 2] ?? 0, s[s.length - 1] ?? 0];
   };
-  // An axis of length 1 may have any stride: take the one that suits vectors.
   const matrix = (view: View, i: number): Matrix => ({
+    ...matrixOf(view),
     view: { ...view, shape: [...p.shape, ...view.shape], strides: [...p.strides[i]!, ...view.strides] },
-    row: view.shape[0] === 1 ? 0 : view.strides[0]!,
-    column: view.shape[1] === 1 ? 1 : view.strides[1]!,
     batch: steps(i),
   });
   const b = transposed(p.b);
   const count = batch[0] * batch[1];
   const tile = chooseTile(launcher.gpu, m, n, count);
-  const splits = chooseSplits(tile, m, n, k, count);
-  const common = { op: 'matmul', file: 'matmul/matmul.wgsl', m, n, k, batch, a: matrix(p.a, 1), b: matrix(b, 2), tile, splits };
-  if (splits === 1) {
-    launchProduct(launcher, { ...common, y: matrix(p.y, 0), c: p.c && matrix(p.c, 3), alpha: p.alpha, beta: p.beta });
-    return;
-  }
-  const partial = partialMatrix(scratch, splits, batch, m, n);
-  launchProduct(launcher, { ...common, y: partial, alpha: 1, beta: 0 });
-  const shape = [...p.shape, m, n];
-  elementwise(launcher, {
+  splitProduct(launcher, scratch, {
     op: 'matmul',
-    file: 'matmul/combine.wgsl',
-    shape,
-    y: { view: p.y, strides: [...p.strides[0]!, ...p.y.strides] },
-    a: { view: partial.view, strides: contiguousStrides(shape), reach: (splits - 1) * count * m * n },
-    b: p.c && { view: p.c, strides: [...p.strides[3]!, ...p.c.strides] },
-    defines: { ADDS: p.c !== undefined },
-    words: { u0: splits, u1: count * m * n, f0: p.alpha, f1: p.beta },
+    file: 'matmul/matmul.wgsl',
+    m,
+    n,
+    k,
+    batch,
+    y: matrix(p.y, 0),
+    c: p.c && matrix(p.c, 3),
+    a: matrix(p.a, 1),
+    b: matrix(b, 2),
+    alpha: p.alpha,
+    beta: p.beta,
+    tile,
+    splits: chooseSplits(tile, m, n, k, count),
   });
 }
 
-/** Room for f32 partial sums [splits, batch, m, n]. */
-export function partialMatrix(scratch: Scratch, splits: number, batch: readonly [number, number], m: number, n: number): Matrix {
-  const shape = [splits, batch[0], batch[1], m, n];
-  return {
-    view: { ...specOf(shape, 'f32'), buffer: scratch.take(sizeOf(shape) * 4), byteOffset: 0 },
-    row: n,
-    column: 1,
-    batch: [batch[1] * m * n, m * n],
-  };
+/** A product whose inner axis may be cut: then f32 partial sums go to scratch, and are added up in order with alpha, beta and c. */
+export function splitProduct(launcher: Launcher, scratch: Scratch, p: Product): void {
+  if (p.splits === 1) return launchProduct(launcher, p);
+  const { m, n, splits } = p;
+  const count = p.batch[0] * p.batch[1];
+  const shape = [...p.batch, m, n];
+  const partial: View = { ...specOf([splits, ...shape], 'f32'), buffer: scratch.take(splits * count * m * n * 4), byteOffset: 0 };
+  const sums: Matrix = { view: partial, row: n, column: 1, batch: [p.batch[1] * m * n, m * n] };
+  launchProduct(launcher, { ...p, y: sums, c: undefined, alpha: 1, beta: 0 });
+  const strides = ({ batch, row, column }: Matrix) => [...batch, row, column];
+  elementwise(launcher, {
+    op: p.op,
+    file: 'matmul/combine.wgsl',
+    shape,
+    y: { view: p.y.view, strides: strides(p.y) },
+    a: { view: partial, strides: contiguousStrides(shape), reach: (splits - 1) * count * m * n },
+    b: p.c && { view: p.c.view, strides: strides(p.c) },
+    defines: { ADDS: p.c !== undefined },
+    words: { u0: splits, u1: count * m * n, f0: p.alpha, f1: p.beta },
+  });
 }

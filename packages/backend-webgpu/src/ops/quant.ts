@@ -22,8 +22,8 @@ import {
 import type { Arg, Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
 import { elementwise } from '../gpu/strided.ts';
-import { partialMatrix } from './matmul.ts';
-import { chooseSplits, chooseTile, launchProduct, type Matrix, type Product, threadsOf } from './tiles.ts';
+import { splitProduct } from './matmul.ts';
+import { chooseSplits, chooseTile, matrixOf, type Product, threadsOf } from './tiles.ts';
 
 type QuantOps = 'quantize' | 'dequantize' | 'quantMatmul';
 type QuantSpecs = { readonly [K in keyof QuantViews]: TensorSpec | undefined };
@@ -194,10 +194,6 @@ export interface QuantProduct {
   readonly extra?: Product['extra'];
 }
 
-export function matrixOf(view: View): Matrix {
-  return { view, row: view.shape[0] === 1 ? 0 : view.strides[0]!, column: view.shape[1] === 1 ? 1 : view.strides[1]!, batch: [0, 0] };
-}
-
 export function quantProduct(launcher: Launcher, scratch: Scratch, op: string, q: QuantProduct): void {
   const [rows, width] = q.attrs.shape as [number, number];
   const [m, n] = q.y.shape as [number, number];
@@ -205,7 +201,7 @@ export function quantProduct(launcher: Launcher, scratch: Scratch, op: string, q
   const k = q.transposed ? rows : width;
   const bits = quantBits[q.attrs.quantType];
   const tile = chooseTile(launcher.gpu, m, n, 1, (1 << bits) * 4);
-  const splits = q.extra ? 1 : chooseSplits(tile, m, n, k, 1);
+  const splits = chooseSplits(tile, m, n, k, 1);
   const common: Omit<Product, 'y' | 'alpha' | 'beta'> = {
     op,
     file: 'quant-matmul/quant-matmul.wgsl',
@@ -226,20 +222,5 @@ export function quantProduct(launcher: Launcher, scratch: Scratch, op: string, q
       THREADS: threadsOf(tile),
     },
   };
-  if (splits === 1) {
-    launchProduct(launcher, { ...common, y: matrixOf(q.y), c: q.c && matrixOf(q.c), alpha: 1, beta: 1 });
-    return;
-  }
-  const partial = partialMatrix(scratch, splits, [1, 1], m, n);
-  launchProduct(launcher, { ...common, y: partial, alpha: 1, beta: 0 });
-  elementwise(launcher, {
-    op,
-    file: 'matmul/combine.wgsl',
-    shape: [m, n],
-    y: { view: q.y },
-    a: { view: partial.view, strides: [n, 1], reach: (splits - 1) * m * n },
-    b: q.c && { view: q.c },
-    defines: { ADDS: q.c !== undefined },
-    words: { u0: splits, u1: m * n, f0: 1, f1: 1 },
-  });
+  splitProduct(launcher, scratch, { ...common, y: matrixOf(q.y), c: q.c && matrixOf(q.c), alpha: 1, beta: 1 });
 }

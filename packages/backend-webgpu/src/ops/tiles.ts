@@ -11,6 +11,20 @@ export interface Matrix {
   readonly batch: readonly [number, number];
 }
 
+/** An axis of length 1 may have any stride: take the one that suits vectors. */
+export function matrixOf(view: View): Matrix {
+  return {
+    view,
+    row: view.shape[0] === 1 ? 0 : view.strides[0]!,
+    column: view.shape[1] === 1 ? 1 : view.strides[1]!,
+    batch: [0, 0],
+  };
+}
+
+export function transposed(view: View): View {
+  return { ...view, shape: [view.shape[1]!, view.shape[0]!], strides: [view.strides[1]!, view.strides[0]!] };
+}
+
 /** Shapes of tiles of `common/wgsl/tiles.wgsl`. */
 export interface Tile {
   readonly BM: number;
