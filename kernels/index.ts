@@ -1,4 +1,6 @@
 /** Contracts of every op, the Backend contract, and what all of them share. */
+
+export * from './binary/table.ts';
 export * from './common/backend.ts';
 export * from './common/codebooks.ts';
 export * from './common/contract.ts';
@@ -10,4 +12,3 @@ export * from './common/quant.ts';
 export * from './common/view.ts';
 export * from './generated/ops.ts';
 export * from './unary/table.ts';
-export * from './binary/table.ts';

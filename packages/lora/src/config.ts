@@ -149,7 +149,7 @@ export function fromPeftJson(json: unknown): LoraConfig {
     'must hold an object',
   );
   const j = json as Record<string, unknown>;
-  check(j['peft_type'] === 'LORA', 'adapter_config.json', 'peft_type must be LORA', JSON.stringify(j['peft_type']));
+  check(j.peft_type === 'LORA', 'adapter_config.json', 'peft_type must be LORA', JSON.stringify(j.peft_type));
   for (const key of unsupported)
     if (!isUnset(j[key]))
       throw new LowrankError(
@@ -157,11 +157,11 @@ export function fromPeftJson(json: unknown): LoraConfig {
         'uses a setting that is not supported',
         `${key}: ${JSON.stringify(j[key])}`,
       );
-  check(!j['fan_in_fan_out'], 'adapter_config.json', 'fan_in_fan_out is not supported for this base');
+  check(!j.fan_in_fan_out, 'adapter_config.json', 'fan_in_fan_out is not supported for this base');
   const optional = (key: string, to: string): Record<string, unknown> => (isUnset(j[key]) ? {} : { [to]: j[key] });
   const list = (v: unknown) => (typeof v === 'number' ? [v] : v);
   // initialisations that changed the base leave an adapter that is plain LoRA on the changed base only
-  const init = j['init_lora_weights'] ?? true;
+  const init = j.init_lora_weights ?? true;
   check(
     init === true || init === false || init === 'gaussian' || init === 'orthogonal' || init === 'eva',
     'adapter_config.json',
@@ -169,19 +169,19 @@ export function fromPeftJson(json: unknown): LoraConfig {
     `init_lora_weights: ${JSON.stringify(init)}`,
     'Convert it with PEFT (save_pretrained with path_initial_model_for_weight_conversion) first',
   );
-  const layersPattern = Array.isArray(j['layers_pattern']) ? j['layers_pattern'][0] : j['layers_pattern'];
+  const layersPattern = Array.isArray(j.layers_pattern) ? j.layers_pattern[0] : j.layers_pattern;
   return resolveConfig({
-    r: j['r'] as number,
-    loraAlpha: j['lora_alpha'] as number,
-    loraDropout: (j['lora_dropout'] as number | undefined) ?? 0,
-    targetModules: j['target_modules'] as string | string[],
-    bias: (j['bias'] as LoraBias | undefined) ?? 'none',
-    useRslora: (j['use_rslora'] as boolean | undefined) ?? false,
-    rankPattern: (j['rank_pattern'] as Record<string, number> | undefined) ?? {},
-    alphaPattern: (j['alpha_pattern'] as Record<string, number> | undefined) ?? {},
+    r: j.r as number,
+    loraAlpha: j.lora_alpha as number,
+    loraDropout: (j.lora_dropout as number | undefined) ?? 0,
+    targetModules: j.target_modules as string | string[],
+    bias: (j.bias as LoraBias | undefined) ?? 'none',
+    useRslora: (j.use_rslora as boolean | undefined) ?? false,
+    rankPattern: (j.rank_pattern as Record<string, number> | undefined) ?? {},
+    alphaPattern: (j.alpha_pattern as Record<string, number> | undefined) ?? {},
     initLoraWeights: typeof init === 'boolean' || init === 'gaussian' ? init : true,
     ...optional('exclude_modules', 'excludeModules'),
-    ...(isUnset(j['layers_to_transform']) ? {} : { layersToTransform: list(j['layers_to_transform']) as number[] }),
+    ...(isUnset(j.layers_to_transform) ? {} : { layersToTransform: list(j.layers_to_transform) as number[] }),
     ...(isUnset(layersPattern) ? {} : { layersPattern: layersPattern as string }),
     ...optional('modules_to_save', 'modulesToSave'),
     ...optional('task_type', 'taskType'),

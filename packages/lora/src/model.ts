@@ -32,6 +32,8 @@ export interface TrainedCopy {
   readonly tensor: Tensor;
   /** Puts the copy in place, or the original back. */
   use(copy: boolean): void;
+  /** The tensor that the copy stands in for. */
+  readonly original: Tensor;
 }
 
 /** Distance between the random numbers of neighbouring layers: initializers use `site` and `site + 1`. */
@@ -48,6 +50,7 @@ export class LoraModel implements Disposable {
   readonly #adapters = new Map<string, Adapter>();
   readonly #state: LoraState = { active: [], enabled: true, training: false, seed: undefined };
   readonly #layers = new Map<string, LoraLinearLayer | LoraEmbeddingLayer>();
+  readonly #settled = new Set<string>();
 
   constructor(model: Module, device: Device, options: { modelType?: string } = {}) {
     this.model = model;
@@ -175,9 +178,11 @@ export class LoraModel implements Disposable {
 
   deleteAdapter(name: string): void {
     const adapter = this.#adapter(name);
+    const settled = this.#settled.delete(name);
     for (const c of adapter.copies.values()) {
-      c.use(false);
-      disposeLeaf(c.tensor);
+      c.use(settled);
+      if (!settled) disposeLeaf(c.tensor);
+      else if (!this.#uses(c.original)) c.original.dispose();
     }
     for (const [path, { a, b }] of adapter.pairs) {
       this.#layer(path).pairs.delete(name);
@@ -240,6 +245,11 @@ export class LoraModel implements Disposable {
     this.dispose();
   }
 
+  #uses(tensor: Tensor): boolean {
+    for (const [, m] of this.model.namedModules()) for (const t of m.own().values()) if (t === tensor) return true;
+    return false;
+  }
+
   #adapter(name: string): Adapter {
     const adapter = this.#adapters.get(name);
     if (!adapter)
@@ -268,6 +278,7 @@ export class LoraModel implements Disposable {
       const module = this.model.at(path) as Linear | Embedding;
       module.adapter = layer.active.length ? (layer as never) : undefined;
     }
+    const inPlace: TrainedCopy[] = [];
     for (const a of this.#adapters.values()) {
       const on = this.#state.enabled && this.#state.active.includes(a.name);
       for (const { a: pa, b } of a.pairs.values()) {
@@ -276,9 +287,25 @@ export class LoraModel implements Disposable {
       }
       for (const c of a.copies.values()) {
         c.tensor.requireGrad(on);
-        c.use(on);
+        c.use(false);
+        if (on || this.#settled.has(a.name)) inPlace.push(c);
       }
     }
+    for (const c of inPlace) c.use(true);
+  }
+
+  /**
+   * For merging: the updates of these adapters are in the base now. They stop counting, and the copies that they trained stay in place,
+   * for good when the adapter is deleted. With `on` false the copies are the adapter's again.
+   */
+  settle(names: readonly string[], on = true): void {
+    for (const name of names) {
+      this.#adapter(name);
+      if (on) this.#settled.add(name);
+      else this.#settled.delete(name);
+    }
+    this.#state.active = this.#state.active.filter((n) => !on || !names.includes(n));
+    this.#apply();
   }
 
   /** Trained copies of base parameters: whole modules, and biases as `bias` says. */
@@ -309,18 +336,25 @@ export class LoraModel implements Disposable {
           out.set(`${path}.weight`, {
             kind: 'module',
             tensor,
+            original: operand.weight,
             use: (on) => void (m.weight = on ? replacement : original),
           });
         } else if (m instanceof Embedding) {
           const original = m.weight;
           const tensor = copy(original);
-          out.set(`${path}.weight`, { kind: 'module', tensor, use: (on) => void (m.weight = on ? tensor : original) });
+          out.set(`${path}.weight`, {
+            kind: 'module',
+            tensor,
+            original,
+            use: (on) => void (m.weight = on ? tensor : original),
+          });
         } else
           for (const [key, original] of m.own()) {
             const tensor = copy(original);
             out.set(`${path}.${key}`, {
               kind: 'module',
               tensor,
+              original,
               use: (on) => m.setParameter(key, on ? tensor : original),
             });
           }
@@ -331,7 +365,12 @@ export class LoraModel implements Disposable {
         if (m instanceof Linear && m.bias && (config.bias === 'all' || targets.includes(path))) {
           const original = m.bias;
           const tensor = copy(original);
-          out.set(`${path}.bias`, { kind: 'bias', tensor, use: (on) => void (m.bias = on ? tensor : original) });
+          out.set(`${path}.bias`, {
+            kind: 'bias',
+            tensor,
+            original,
+            use: (on) => void (m.bias = on ? tensor : original),
+          });
         }
     return out;
   }

@@ -127,7 +127,7 @@ async function mergeOne(
       for (const t of weight.tensors().values()) keep(t);
       rounded = keep(noGrad(() => (weight as LinearWeight).dequantize('f32')));
     } else {
-      weight = keep(noGrad(() => make.sum.cast(module.weight.dtype).contiguous()));
+      weight = keep(noGrad(() => scope(() => make.sum.cast(module.weight.dtype).contiguous())));
       rounded = keep(noGrad(() => (weight as Tensor).cast('f32')));
     }
     const lost = keep(noGrad(() => rounded.sub(make.sum)));
@@ -186,7 +186,7 @@ export async function mergeAdapter(lora: LoraModel, options: MergeOptions = {}):
     if (!isShared(lora, old)) old.dispose();
     return undefined;
   });
-  lora.setAdapter([]);
+  lora.settle(names);
   const weights = made.map((m) => m.facts);
   return {
     weights,
@@ -200,6 +200,7 @@ export async function mergeAdapter(lora: LoraModel, options: MergeOptions = {}):
         originals[i] = undefined;
         swap(change.module, kept ?? (await mergeOne(change, {}, -1)).weight).dispose();
       }
+      lora.settle(names, false);
       lora.setAdapter(names);
     },
     dispose: () => {

@@ -8,6 +8,7 @@ import {
   LowrankError,
   type Module,
   noGrad,
+  scope,
   type Tensor,
 } from '@lowrank/tensor';
 
@@ -59,7 +60,9 @@ function items(model: Module): { list: Item[]; tied: boolean } {
 
 async function bytesOf(item: Item, dtype: FloatDType): Promise<Uint8Array> {
   const t = keep(
-    noGrad(() => ('tensors' in item.weight ? item.weight.dequantize(dtype) : item.weight.detach().cast(dtype))),
+    noGrad(() =>
+      scope(() => ('tensors' in item.weight ? item.weight.dequantize(dtype) : item.weight.detach().cast(dtype))),
+    ),
   );
   try {
     return await t.bytes();

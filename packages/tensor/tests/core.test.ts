@@ -173,7 +173,7 @@ describe('decorators', () => {
   test('trace, count and validate without knowing any op', async () => {
     const events: string[] = [];
     const { backend, counts } = counting(
-      tracing(referenceBackend(), (e) => events.push(`${e.op} ${e.outputs['y'] ?? ''}`)),
+      tracing(referenceBackend(), (e) => events.push(`${e.op} ${e.outputs.y ?? ''}`)),
     );
     const d = new Device(backend);
     const x = keep(

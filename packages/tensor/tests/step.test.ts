@@ -49,7 +49,7 @@ describe('a train step of two blocks', () => {
     const counts: string[] = [];
     const d = device();
     const kernel = d.backend.fused.loraLinear!;
-    (d.backend.fused as Record<string, unknown>)['loraLinear'] = {
+    (d.backend.fused as Record<string, unknown>).loraLinear = {
       ...kernel,
       run: (c: never) => {
         counts.push('loraLinear');

@@ -3,7 +3,7 @@ import { collectGradients } from '../autograd/backward.ts';
 import { gradEnabled, noGrad, withGrad } from '../autograd/mode.ts';
 import { connect, Node, tracked } from '../autograd/node.ts';
 import { defineFused } from '../ops/call.ts';
-import { binary, cast, gather, reduce, select } from '../ops/primitives.ts';
+import { binary, cast, reduce, select } from '../ops/primitives.ts';
 import { copyInto } from '../ops/raw.ts';
 import { reshape, slice } from '../ops/views.ts';
 import { Scope } from '../scope.ts';

@@ -165,7 +165,7 @@ function record<O extends OpTypes>(
         spare: (path) => {
           const at = paths.indexOf(path);
           const t = at >= 0 ? kept[at] : grads[outIndex.get(path) ?? -1];
-          const free = t && t.isContiguous && (at >= 0 ? last(at) : t.storage.refs === 1);
+          const free = t?.isContiguous && (at >= 0 ? last(at) : t.storage.refs === 1);
           return free ? t : undefined;
         },
         spec: (path) => specs.get(path)!,
