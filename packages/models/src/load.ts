@@ -1,4 +1,4 @@
-import { openGguf } from '@lowrank/formats';
+import { type GgufFile, openGguf } from '@lowrank/formats';
 import {
   check,
   DenseWeight,
@@ -63,29 +63,29 @@ export interface LoadOptions {
 
 /** Reads the configuration of a model: `config.json` and `generation_config.json`, or a GGUF's metadata. */
 export async function loadConfig(files: ModelFiles): Promise<ModelConfig> {
-  if (files.gguf !== undefined) {
-    const file = await openGguf(await opened(files, files.gguf));
-    try {
-      const json = await ggufConfigJson(file);
-      return { config: readConfig(json), json };
-    } finally {
-      await file.close();
-    }
+  if (files.gguf === undefined) return folderConfig(files);
+  const file = await openGguf(await opened(files, files.gguf));
+  try {
+    return await ggufConfig(file);
+  } finally {
+    await file.close();
   }
+}
+
+async function ggufConfig(file: GgufFile): Promise<ModelConfig> {
+  const json = await ggufConfigJson(file);
+  return { config: readConfig(json), json };
+}
+
+async function folderConfig(files: ModelFiles): Promise<ModelConfig> {
   const json = await readJson(files, 'config.json');
-  if (!json)
-    throw new LowrankError(
-      'model',
-      'config.json is not there',
-      files.name,
-      'Name a folder with config.json and safetensors files, or a .gguf file',
-    );
+  const hint = 'Name a folder with config.json and safetensors files, or a .gguf file';
+  if (!json) throw new LowrankError('model', 'config.json is not there', files.name, hint);
   const config = readConfig(json);
   const generation = await readJson(files, 'generation_config.json');
   const ends = generation ? new ConfigReader(generation).integers('eos_token_id') : [];
-  const quantization = isObject(json.quantization_config)
-    ? String(json.quantization_config.quant_method ?? 'unknown')
-    : undefined;
+  const method = isObject(json.quantization_config) ? json.quantization_config.quant_method : undefined;
+  const quantization = isObject(json.quantization_config) ? String(method ?? 'unknown') : undefined;
   return {
     config: ends.length ? { ...config, eosTokenIds: ends } : config,
     json,
@@ -93,18 +93,26 @@ export async function loadConfig(files: ModelFiles): Promise<ModelConfig> {
   };
 }
 
+/** The weights and the configuration of a model, from files opened once. */
+async function openModel(files: ModelFiles): Promise<ModelConfig & { readonly weights: StoredWeights }> {
+  if (files.gguf === undefined) return { ...(await folderConfig(files)), weights: await safetensorsWeights(files) };
+  const file = await openGguf(await opened(files, files.gguf));
+  try {
+    return { ...(await ggufConfig(file)), weights: ggufWeights(file) };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
 /**
  * Loads a model onto a device, one tensor at a time and in chunks: the host never holds more than a chunk of it. Tied embeddings are one
  * tensor. Throws where a tensor is missing, has the wrong shape or a type that cannot be read, or is not used; nothing stays on the device.
  */
 export async function loadModel(device: Device, files: ModelFiles, options: LoadOptions = {}): Promise<CausalLm> {
-  const { config, quantization } = await loadConfig(files);
-  checkOptions(device, files, options, quantization);
-  const weights =
-    files.gguf === undefined
-      ? await safetensorsWeights(files)
-      : ggufWeights(await openGguf(await opened(files, files.gguf)));
+  const { config, quantization, weights } = await openModel(files);
   try {
+    checkOptions(device, files, options, quantization);
     const used = new Set<string>();
     const source = weightSource(device, weights, options, quantization, await progress(weights, options), used);
     const computeDtype = options.computeDtype ?? device.backend.caps.preferredCompute;

@@ -6,7 +6,7 @@ import { type CausalLm, families, generate, loadConfig, loadModel, readConfig } 
 import { folderFiles } from '../src/node.ts';
 import { familyFiles, fixtures, largestDifference, readJsonFile, readVectors, useDevice } from './helpers.ts';
 
-const at = useDevice();
+const at = useDevice(1);
 const names = ['llama', 'llama3', 'llama-linear-rope', 'smollm2', 'mistral', 'qwen2', 'qwen3'];
 
 /** The folder as it is, or with the configuration as transformers 4 wrote it. */

@@ -14,7 +14,7 @@ import {
 import { familyFiles, useDevice } from './helpers.ts';
 import { toyTokenizer } from './toy-tokenizer.ts';
 
-const at = useDevice();
+const at = useDevice(1);
 const tokenizer = toyTokenizer();
 let model: CausalLm;
 beforeEach(async () => {

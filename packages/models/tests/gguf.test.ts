@@ -5,7 +5,7 @@ import { inverseFrequencies } from '../src/rope-table.ts';
 import { largestDifference, readJsonFile, readVectors, useDevice } from './helpers.ts';
 import { familyGguf, type GgufOptions, llama3Factors } from './write-gguf.ts';
 
-const at = useDevice();
+const at = useDevice(1);
 const files = async (family: string, options?: GgufOptions) =>
   ggufFiles(bytesSource(await familyGguf(family, options), `${family}.gguf`));
 
@@ -133,6 +133,12 @@ describe('what cannot be read', () => {
     await expect(
       load('llama', { metadata: { 'llama.rope.scaling.type': { type: 'string', value: 'yarn' } } }),
     ).rejects.toThrow(/unknown rope scaling: yarn/);
+  });
+
+  test('one file of several', async () => {
+    await expect(load('llama', { metadata: { 'split.count': { type: 'uint16', value: 3 } } })).rejects.toThrow(
+      /split over several GGUF files: llama\.gguf: one of 3\. Join them/,
+    );
   });
 
   test('a file that is cut short', async () => {

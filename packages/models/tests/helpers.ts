@@ -9,10 +9,10 @@ import { blobFiles, type ModelFiles } from '../src/index.ts';
 export const fixtures = join(import.meta.dirname, '../../../fixtures');
 
 /** A CPU device for every test of a file; after each test nothing may be left on it. */
-export function useDevice(): { readonly device: Device } {
+export function useDevice(threads?: number): { readonly device: Device } {
   const holder = {} as { device: Device };
   beforeAll(async () => {
-    holder.device = new Device(await cpuBackend({ threads: 1 }));
+    holder.device = new Device(await cpuBackend(threads ? { threads } : {}));
   });
   afterEach(() => expect(holder.device.memory().live, 'bytes left on the device').toBe(0));
   afterAll(() => holder.device.close());

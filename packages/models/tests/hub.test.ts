@@ -8,7 +8,7 @@ import { type CachedHubOptions, cachedHubFiles } from '../src/node/hub.ts';
 import { fixtures, useDevice } from './helpers.ts';
 import { commit, HubServer } from './hub-server.ts';
 
-const at = useDevice();
+const at = useDevice(1);
 const weights = new Uint8Array(readFileSync(join(fixtures, 'families', 'llama', 'model.safetensors')));
 const config = new Uint8Array(readFileSync(join(fixtures, 'families', 'llama', 'config.json')));
 let hub: HubServer;

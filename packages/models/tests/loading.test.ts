@@ -16,7 +16,7 @@ import { blobFiles, type LoadOptions, loadConfig, loadModel, loadTokenizer, type
 import { folderFiles } from '../src/node.ts';
 import { familyFiles, fixtures, largestDifference, readJsonFile, readVectors, useDevice } from './helpers.ts';
 
-const at = useDevice();
+const at = useDevice(1);
 const folder = mkdtempSync(join(tmpdir(), 'lowrank-models-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 

@@ -18,6 +18,14 @@ export async function ggufConfigJson(file: GgufFile): Promise<Record<string, unk
       `${architecture} (${file.name})`,
       `Known: ${[...new Set(families.map((f) => f.ggufArchitecture))].join(', ')}`,
     );
+  const pieces = file.number('split.count', 1);
+  check(
+    pieces === 1,
+    'config',
+    'the model is split over several GGUF files',
+    () => `${file.name}: one of ${pieces}`,
+    'Join them: llama-gguf-split --merge first.gguf whole.gguf',
+  );
   const key = (name: string) => `${architecture}.${name}`;
   const hidden = file.number(key('embedding_length'));
   const heads = uniform(file, key('attention.head_count'));

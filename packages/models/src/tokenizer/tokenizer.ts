@@ -172,7 +172,7 @@ function specialTexts(config: Readonly<Record<string, unknown>>): Record<string,
   return out;
 }
 
-/** Byte-level BPE with its words remembered: some thirty times the library's own rate on English text. */
+/** Byte-level BPE with its words remembered: on GSM8K 13 times the library's own rate once warm, 5 times while the words are new. */
 class FastWords {
   readonly #library: LibraryTokenizer;
   readonly #split: WordSplitter;
