@@ -144,7 +144,7 @@ const facts = {
   demo: {
     about: 'Fine-tune the bundled model by QLoRA, and see what it learnt',
     required: [],
-    groups: { Output: [...written], Machine: machine },
+    groups: { Training: ['maxSteps', 'evalData'], Output: [...written], Machine: machine },
     examples: ['lowrank demo'],
   },
 } as const satisfies Record<string, CommandFacts>;
