@@ -61,7 +61,7 @@ export function nearest(name: string, names: Iterable<string>, count = 3): strin
 }
 
 /** Distinct last parts of paths: what users name targets by. */
-export function shortNames(candidates: readonly Candidate[]): string[] {
+function shortNames(candidates: readonly Candidate[]): string[] {
   return [...new Set(candidates.map((c) => c.path.split('.').at(-1)!))];
 }
 

@@ -5,8 +5,8 @@ import { nearest } from './match.ts';
 import type { Adapter, LoraModel } from './model.ts';
 import { isBaseCopy, moduleOfKey, peftTensors } from './peft-keys.ts';
 
-export const configFile = 'adapter_config.json';
-export const weightsFile = 'adapter_model.safetensors';
+const configFile = 'adapter_config.json';
+const weightsFile = 'adapter_model.safetensors';
 
 /** Keys in order, as PEFT writes them. */
 function sortedJson(value: Record<string, unknown>): string {

@@ -1,4 +1,4 @@
-import { bf16ToF32, bytesOf, type DType, f16ToF32, f32ToBf16, f32ToF16, sizeOf } from '@lowrank/kernels';
+import { bf16ToF32, bytesOf, type DType, f16ToF32, f32ToBf16, f32ToF16 } from '@lowrank/kernels';
 
 /** Numbers as a host array, nested or flat, or typed. */
 export type HostData =
@@ -68,8 +68,4 @@ export function decodeFrom(bytes: Uint8Array, dtype: DType): Float32Array | Int3
     case 'bf16':
       return bf16ToF32(new Uint16Array(buffer, byteOffset, n));
   }
-}
-
-export function bytesForShape(shape: readonly number[], dtype: DType): number {
-  return sizeOf(shape) * bytesOf[dtype];
 }

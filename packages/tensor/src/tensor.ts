@@ -4,7 +4,6 @@ import {
   check,
   type DType,
   describe,
-  type FloatDType,
   isContiguous,
   LowrankError,
   type ReduceOp,
@@ -221,10 +220,4 @@ export class Tensor implements Disposable {
   toString(): string {
     return `Tensor(${describe(this)}${this.#disposed ? ', disposed' : ''})`;
   }
-}
-
-/** Differentiable element type check, for op modules. */
-export function floatDType(t: Tensor, op: string): FloatDType {
-  check(t.dtype === 'f32' || t.dtype === 'f16' || t.dtype === 'bf16', op, 'needs floats', () => describe(t));
-  return t.dtype;
 }

@@ -34,7 +34,7 @@ function roundUp(n: number, to: number): number {
 }
 
 /** Best fit over slabs: many tensors share a buffer, neighbours merge when freed. A request larger than a slab gets a slab of its own. */
-export class SlabAllocator implements Allocator {
+class SlabAllocator implements Allocator {
   reservedBytes = 0;
   readonly #memory: Memory;
   readonly #slabBytes: number;
@@ -109,7 +109,7 @@ export class SlabAllocator implements Allocator {
 }
 
 /** One buffer a block, for devices that cannot share them; freed buffers are kept and reused when at most an eighth would be wasted. */
-export class WholeAllocator implements Allocator {
+class WholeAllocator implements Allocator {
   reservedBytes = 0;
   readonly #memory: Memory;
   readonly #free: DeviceBuffer[] = []; // ascending by size

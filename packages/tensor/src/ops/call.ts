@@ -20,7 +20,6 @@ import { freshGradient, gradEnabled } from '../autograd/mode.ts';
 import { connect, Node, tracked } from '../autograd/node.ts';
 import { currentRegion, Recipe } from '../autograd/recipe.ts';
 import type { Device } from '../device.ts';
-import { Storage } from '../memory/storage.ts';
 import type { Tensor } from '../tensor.ts';
 
 export type Tensors<O> = MapOperands<O, Tensor>;
@@ -288,9 +287,4 @@ function moveInto<T>(outputs: T, into: Record<string, Tensor>): T {
     t.dispose();
     return to;
   }) as T;
-}
-
-/** Internal: storages made outside any op (host data). */
-export function newStorage(device: Device, byteLength: number): Storage {
-  return new Storage(device, byteLength, 'activations');
 }

@@ -17,7 +17,7 @@ import {
 import { axisOf, broadcastShapes } from '../shape.ts';
 import type { Tensor } from '../tensor.ts';
 import { primitive, type Rule } from './call.ts';
-import { copyRule, expand, reshape, transpose, unbroadcast } from './views.ts';
+import { copyRule, expand, reshape, transpose } from './views.ts';
 
 /** What the elementwise tables' derivative rules are written in. */
 const algebra: Algebra<unknown> = {
@@ -29,7 +29,7 @@ const algebra: Algebra<unknown> = {
 };
 
 /** The derivative of every primitive; total, so that a new primitive does not compile without one. Equations stand above the rules. */
-export const rules: { readonly [P in PrimitiveName]: Rule<PrimitiveOps[P]> | 'none' } = {
+const rules: { readonly [P in PrimitiveName]: Rule<PrimitiveOps[P]> | 'none' } = {
   fill: 'none',
   iota: 'none',
   random: 'none',
@@ -218,5 +218,3 @@ export function gather(table: Tensor, ids: Tensor, dtype?: DType): Tensor {
 export function scatterAdd(into: Tensor, ids: Tensor, x: Tensor): Tensor {
   return primitive('scatterAdd', rules.scatterAdd, { into, ids, x }, {}).y;
 }
-
-export { unbroadcast };

@@ -1,4 +1,4 @@
-import { bytesOf, check, contiguousStrides, describe, isContiguous, sameShape, sizeOf } from '@lowrank/kernels';
+import { bytesOf, check, contiguousStrides, describe, isContiguous, sameShape } from '@lowrank/kernels';
 import { gradEnabled } from '../autograd/mode.ts';
 import { connect, Node, tracked } from '../autograd/node.ts';
 import { axisOf, reshapeStrides, resolveShape } from '../shape.ts';
@@ -190,6 +190,3 @@ export function unbroadcast(g: Tensor, shape: readonly number[]): Tensor {
   const y = primitive('reduce', 'none', { x: g }, { op: 'sum', axes }).y;
   return reshape(y, shape);
 }
-
-/** Elements in all. */
-export { sizeOf };
