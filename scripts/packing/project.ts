@@ -32,7 +32,9 @@ export async function installAlone(folder: string, names: readonly string[], pac
 
 /** A package and all packages of this repository that it needs. */
 function withDependencies(name: string, byName: ReadonlyMap<string, Packed>): string[] {
-  const { dependencies, peerDependencies } = byName.get(name)!.member.manifest;
-  const needed = Object.keys({ ...dependencies, ...peerDependencies }).filter((other) => byName.has(other));
+  const { dependencies, peerDependencies, optionalDependencies } = byName.get(name)!.member.manifest;
+  const needed = Object.keys({ ...dependencies, ...peerDependencies, ...optionalDependencies }).filter((other) =>
+    byName.has(other),
+  );
   return [name, ...needed.flatMap((other) => withDependencies(other, byName))];
 }

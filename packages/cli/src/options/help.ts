@@ -7,13 +7,12 @@ function line(name: OptionName, command: CommandName): string {
   const { help, value, default: fallback, kind } = factsOf(name);
   const on = kind === 'flag' && fallback === 'on';
   const left = `  --${on ? 'no-' : ''}${kebab(name)}${value ? ` ${value}` : ''}`;
-  const said = on ? `do not: ${help}` : help;
   const needed = commands[command].required.includes(name)
     ? 'needed'
     : kind !== 'flag' && fallback
       ? `default: ${fallback}`
       : '';
-  const right = [said, needed && `(${needed})`].filter(Boolean).join(' ');
+  const right = [help, needed && `(${needed})`].filter(Boolean).join(' ');
   return left.length < width ? `${left.padEnd(width)}${right}` : `${left}\n${' '.repeat(width)}${right}`;
 }
 

@@ -2,6 +2,7 @@ import { z } from 'zod';
 
 /** What help and messages say of an option. */
 export interface OptionFacts {
+  /** Of a flag that is on by default: what its `--no-…` form does. */
   readonly help: string;
   /** Placeholder of its value: `<path>`. Flags have none. */
   readonly value?: string;
@@ -84,7 +85,7 @@ export const schema = z.object({
       .refine((n) => n >= 32 && n <= 4096 && Number.isInteger(Math.log2(n)), 'must be a power of two from 32 to 4096'),
     { help: 'elements that share a scale', value: '<n>', kind: 'number', default: '64' },
   ),
-  doubleQuant: flag('quantize the scales as well', { default: 'on' }),
+  doubleQuant: flag('keep the scales in f32', { default: 'on' }),
   // data
   data: text('records: .jsonl, .json, .csv, .tsv or .parquet', '<path>'),
   evalData: text('held-out records', '<path>'),
@@ -95,10 +96,10 @@ export const schema = z.object({
   maxLength: whole('samples are cut at so many tokens', 2, {
     default: "none; a sample longer than the model's context is an error",
   }),
-  truncation: flag('cut longer samples; off: they are an error', { default: 'on' }),
+  truncation: flag('a longer sample is an error', { default: 'on' }),
   lossOn: choice('what is learnt', ['completion', 'last', 'all'], { default: 'completion' }),
   onMasked: choice('a sample of which nothing would be learnt', ['error', 'drop'], { default: 'error' }),
-  appendEos: flag('end completions with the end token', { default: 'on' }),
+  appendEos: flag('no end token after completions', { default: 'on' }),
   // adapter
   r: whole('rank of the update', 1, { default: '8', hint: 'Common ranks are 4 to 64' }),
   loraAlpha: above0('the update is scaled by alpha / r', { default: '2·r', hint: 'Common choices are r or 2·r' }),
@@ -132,7 +133,7 @@ export const schema = z.object({
   maxGradNorm: atLeast0('gradients are scaled down to this norm; 0: they are not', { default: '1' }),
   optimizer: choice('', ['adamw', 'sgd'], { default: 'adamw' }),
   seed: whole('order of the data, first adapter weights, dropout, sampling', 0, { default: '0' }),
-  shuffle: flag('a new order each epoch; off: the order of the file', { default: 'on' }),
+  shuffle: flag('the order of the file, every epoch', { default: 'on' }),
   groupByLength: flag('batches of about one length', { default: 'off' }),
   packing: flag('several samples in a row, without attention between them', { default: 'off' }),
   recompute: choice('what the backward pass makes again instead of keeping it', ['none', 'selective', 'block'], {
