@@ -15,6 +15,7 @@ import { matmul } from './ops/matmul.ts';
 import { quantOps } from './ops/quant.ts';
 import { reduce, scatterAdd } from './ops/reduce.ts';
 import { rowOps } from './ops/rows.ts';
+import { tryMatrices } from './probe.ts';
 
 /** The contract's backend, and what WebGPU has beside. */
 export interface WebGpuBackend extends Backend {
@@ -22,6 +23,8 @@ export interface WebGpuBackend extends Backend {
   readonly adapter: AdapterFacts;
   /** Kernels compiled so far. */
   readonly pipelines: () => number;
+  /** Which kernel variants are in use, and why others are not. */
+  readonly variants: () => { readonly name: string; readonly inUse: boolean; readonly reason?: string }[];
   /**
    * Nanoseconds that the device takes for the dispatches of `fn`, some 500 at most. Throws a LowrankError without the feature
    * `timestamp-query`.
@@ -31,10 +34,12 @@ export interface WebGpuBackend extends Backend {
 
 /** Opens a backend on WebGPU. Throws a LowrankError that says why there is no device. */
 export async function webgpuBackend(options: WebGpuOptions = {}): Promise<WebGpuBackend> {
-  if (options.device) return createBackend(options.device, adapterFacts(options.device.adapterInfo, options.device));
-  const adapter = await findAdapter(options);
-  const device = await openDevice(adapter, options.features);
-  return createBackend(device, adapterFacts(adapter.info, device));
+  const adapter = options.device ? undefined : await findAdapter(options);
+  const device = options.device ?? (await openDevice(adapter!, options.features));
+  const info = adapter?.info ?? device.adapterInfo;
+  const { backend, launcher } = createBackend(device, adapterFacts(info, device));
+  await tryMatrices(backend, launcher, info);
+  return backend;
 }
 
 /** Whether a backend can be opened here, and on what. Never throws. */
@@ -49,11 +54,11 @@ export async function available(
   }
 }
 
-function capabilities(device: GPUDevice, facts: AdapterFacts): Capabilities {
+function capabilities(device: GPUDevice, facts: AdapterFacts, matrices: boolean): Capabilities {
   const can = { store: true, compute: true };
   return {
     device: facts.name,
-    dtypes: Object.fromEntries(dtypes.map((d) => [d, { ...can, fastMatmul: d === 'f32' }])) as unknown as Capabilities['dtypes'],
+    dtypes: Object.fromEntries(dtypes.map((d) => [d, { ...can, fastMatmul: d === 'f32' || (d === 'f16' && matrices) }])) as unknown as Capabilities['dtypes'],
     preferredCompute: 'f32',
     limits: { maxBufferBytes: device.limits.maxBufferSize },
     features: [...device.features].sort(),
@@ -62,7 +67,11 @@ function capabilities(device: GPUDevice, facts: AdapterFacts): Capabilities {
 }
 
 /** Internal: a backend on an open device. `maxBinding` lowers the largest binding, for tests. */
-export function createBackend(device: GPUDevice, facts: AdapterFacts, limits: { readonly maxBinding?: number } = {}): WebGpuBackend {
+export function createBackend(
+  device: GPUDevice,
+  facts: AdapterFacts,
+  limits: { readonly maxBinding?: number } = {},
+): { backend: WebGpuBackend; launcher: Launcher } {
   const gpu = new Gpu(device, limits.maxBinding);
   const stream = new Stream(gpu);
   const memory = new WebGpuMemory(gpu, stream);
@@ -71,9 +80,11 @@ export function createBackend(device: GPUDevice, facts: AdapterFacts, limits: { 
   const launcher = new Launcher(gpu, stream, pipelines);
   memory.copyBytes = (...call) => copyBytes(launcher, ...call);
   const unpin = memory.unpin.bind(memory);
-  return {
+  const backend: WebGpuBackend = {
     name: 'webgpu',
-    caps: capabilities(device, facts),
+    get caps() {
+      return capabilities(device, facts, launcher.variants.matrix !== undefined);
+    },
     device,
     adapter: facts,
     memory,
@@ -110,6 +121,8 @@ export function createBackend(device: GPUDevice, facts: AdapterFacts, limits: { 
       gpu.close();
       await device.lost;
     },
+    variants: () => launcher.variants.list(),
     gpuTime: (fn) => deviceTime(gpu, stream, fn),
   };
+  return { backend, launcher };
 }

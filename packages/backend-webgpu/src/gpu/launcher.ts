@@ -5,6 +5,7 @@ import { Params } from './params.ts';
 import type { Pipelines } from './pipelines.ts';
 import type { Defines } from './source.ts';
 import type { Bindings, Stream } from './stream.ts';
+import { Variants } from './variants.ts';
 
 /** How a kernel reads words: raw 16-bit codes are `u16`, beside the dtypes of tensors. */
 export type ElementType = DType | 'u16';
@@ -73,6 +74,7 @@ export class Launcher {
   readonly gpu: Gpu;
   readonly stream: Stream;
   readonly pipelines: Pipelines;
+  readonly variants = new Variants();
   /** For the dispatch that is being prepared. */
   readonly params = new Params();
 

@@ -13,9 +13,10 @@ import {
 } from '@lowrank/kernels';
 import type { Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
-import { matmul, splitProduct } from './matmul.ts';
+import { matmul } from './matmul.ts';
+import { type Product, runProduct } from './product.ts';
 import { packed, quantProduct, scaleBytes, scalesOf } from './quant.ts';
-import { chooseSplits, chooseTile, matrixOf, type Product, transposed } from './tiles.ts';
+import { matrixOf, transposed } from './tiles.ts';
 
 /** Groups of linear layers with low-rank pairs, composed of products; the pair rides along with the base product's tiles. */
 export function loraOps(launcher: Launcher, scratch: Scratch): Pick<NonNullable<Backend['fused']>, 'loraLinear' | 'loraLinearBackward'> {
@@ -121,14 +122,11 @@ function base(launcher: Launcher, scratch: Scratch, op: string, { layer, at, x, 
     quantProduct(launcher, scratch, op, { x, y, c, weight: layer.quant, scales, attrs: at.quant, transposed: turned, extra });
     return;
   }
-  const k = x.shape[1]!;
-  const tile = chooseTile(launcher.gpu, m, n, 1);
-  splitProduct(launcher, scratch, {
+  runProduct(launcher, scratch, {
     op,
-    file: 'matmul/matmul.wgsl',
     m,
     n,
-    k,
+    k: x.shape[1]!,
     batch: [1, 1],
     y: matrixOf(y),
     c: c && matrixOf(c),
@@ -136,8 +134,6 @@ function base(launcher: Launcher, scratch: Scratch, op: string, { layer, at, x, 
     b: matrixOf(turned ? transposed(layer.weight!) : layer.weight!),
     alpha: 1,
     beta: 1,
-    tile,
-    splits: chooseSplits(tile, m, n, k, 1),
     extra,
   });
 }

@@ -1,9 +1,9 @@
-import { bytesOf, type Call, contiguousStrides, extentBytes, LowrankError, type Matmul, sizeOf, specOf, type View } from '@lowrank/kernels';
+import { bytesOf, type Call, extentBytes, LowrankError, type Matmul, sizeOf, type View } from '@lowrank/kernels';
 import type { Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
 import { collapse } from '../gpu/shape.ts';
-import { elementwise } from '../gpu/strided.ts';
-import { chooseSplits, chooseTile, launchProduct, type Matrix, matrixOf, type Product, transposed } from './tiles.ts';
+import { runProduct } from './product.ts';
+import { type Matrix, matrixOf, transposed } from './tiles.ts';
 
 /** A product with its batch axes apart from its matrices. */
 interface Batched {
@@ -132,11 +132,8 @@ function product(launcher: Launcher, scratch: Scratch, p: Batched): void {
     batch: steps(i),
   });
   const b = transposed(p.b);
-  const count = batch[0] * batch[1];
-  const tile = chooseTile(launcher.gpu, m, n, count);
-  splitProduct(launcher, scratch, {
+  runProduct(launcher, scratch, {
     op: 'matmul',
-    file: 'matmul/matmul.wgsl',
     m,
     n,
     k,
@@ -147,29 +144,5 @@ function product(launcher: Launcher, scratch: Scratch, p: Batched): void {
     b: matrix(b, 2),
     alpha: p.alpha,
     beta: p.beta,
-    tile,
-    splits: chooseSplits(tile, m, n, k, count),
-  });
-}
-
-/** A product whose inner axis may be cut: then f32 partial sums go to scratch, and are added up in order with alpha, beta and c. */
-export function splitProduct(launcher: Launcher, scratch: Scratch, p: Product): void {
-  if (p.splits === 1) return launchProduct(launcher, p);
-  const { m, n, splits } = p;
-  const count = p.batch[0] * p.batch[1];
-  const shape = [...p.batch, m, n];
-  const partial: View = { ...specOf([splits, ...shape], 'f32'), buffer: scratch.take(splits * count * m * n * 4), byteOffset: 0 };
-  const sums: Matrix = { view: partial, row: n, column: 1, batch: [p.batch[1] * m * n, m * n] };
-  launchProduct(launcher, { ...p, y: sums, c: undefined, alpha: 1, beta: 0 });
-  const strides = ({ batch, row, column }: Matrix) => [...batch, row, column];
-  elementwise(launcher, {
-    op: p.op,
-    file: 'matmul/combine.wgsl',
-    shape,
-    y: { view: p.y.view, strides: strides(p.y) },
-    a: { view: partial, strides: contiguousStrides(shape), reach: (splits - 1) * count * m * n },
-    b: p.c && { view: p.c.view, strides: strides(p.c) },
-    defines: { ADDS: p.c !== undefined },
-    words: { u0: splits, u1: count * m * n, f0: p.alpha, f1: p.beta },
   });
 }

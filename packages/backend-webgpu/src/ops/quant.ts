@@ -22,8 +22,8 @@ import {
 import type { Arg, Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
 import { elementwise } from '../gpu/strided.ts';
-import { splitProduct } from './matmul.ts';
-import { chooseSplits, chooseTile, matrixOf, type Product, threadsOf } from './tiles.ts';
+import { type Product, runProduct } from './product.ts';
+import { matrixOf } from './tiles.ts';
 
 type QuantOps = 'quantize' | 'dequantize' | 'quantMatmul';
 type QuantSpecs = { readonly [K in keyof QuantViews]: TensorSpec | undefined };
@@ -198,29 +198,26 @@ export function quantProduct(launcher: Launcher, scratch: Scratch, op: string, q
   const [rows, width] = q.attrs.shape as [number, number];
   const [m, n] = q.y.shape as [number, number];
   if (m === 0 || n === 0) return;
-  const k = q.transposed ? rows : width;
-  const bits = quantBits[q.attrs.quantType];
-  const tile = chooseTile(launcher.gpu, m, n, 1, (1 << bits) * 4);
-  const splits = chooseSplits(tile, m, n, k, 1);
-  const common: Omit<Product, 'y' | 'alpha' | 'beta'> = {
+  runProduct(launcher, scratch, {
     op,
-    file: 'quant-matmul/quant-matmul.wgsl',
     m,
     n,
-    k,
+    k: q.transposed ? rows : width,
     batch: [1, 1],
+    y: matrixOf(q.y),
+    c: q.c && matrixOf(q.c),
     a: matrixOf(q.x),
-    splits,
-    tile,
+    alpha: 1,
+    beta: 1,
     extra: q.extra,
-    quant: { codes: q.weight.codes, scales: q.scales, codebook: q.weight.codebook, width, shift: Math.log2(q.attrs.blockSize) },
-    defines: {
-      BITS: bits,
-      TRANSPOSED: q.transposed,
-      ALIGNED: width % 4 === 0 && q.weight.codes.byteOffset % 4 === 0,
-      RIGHT_INNER: !q.transposed,
-      THREADS: threadsOf(tile),
+    quant: {
+      codes: q.weight.codes,
+      scales: q.scales,
+      codebook: q.weight.codebook,
+      bits: quantBits[q.attrs.quantType],
+      transposed: q.transposed,
+      width,
+      shift: Math.log2(q.attrs.blockSize),
     },
-  };
-  splitProduct(launcher, scratch, { ...common, y: matrixOf(q.y), c: q.c && matrixOf(q.c), alpha: 1, beta: 1 });
+  });
 }
