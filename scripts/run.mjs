@@ -133,6 +133,8 @@ const cli = (args) =>
 const jobs = {
   demo: (args) => cli(['demo', ...args]),
   lowrank: cli,
+  bench: (args) =>
+    node(['--conditions=source', join(root, 'benchmarks/src/main.ts'), ...args], { cwd: process.cwd() }),
   check,
   test,
 };

@@ -47,9 +47,14 @@ const configs = {
 export type ShapeName = keyof typeof configs;
 export const shapeNames = Object.keys(configs) as ShapeName[];
 
+/** `config.json` of a public model, as other libraries take it. */
+export function rawConfig(name: ShapeName, layers?: number): Record<string, unknown> {
+  return { ...configs[name], ...(layers ? { num_hidden_layers: layers } : {}) };
+}
+
 /** The shapes of a public model, optionally with fewer layers. */
 export function shapeOf(name: ShapeName, layers?: number): DecoderConfig {
-  return readConfig({ ...configs[name], ...(layers ? { num_hidden_layers: layers } : {}) });
+  return readConfig(rawConfig(name, layers));
 }
 
 /** Weights of a linear layer, of all of them, and of the tables, in numbers. */
@@ -79,4 +84,10 @@ export function flopsPerToken(c: DecoderConfig, length: number, rank: number): n
       2 * (a + c.intermediateSize) +
       (c.intermediateSize + a));
   return 4 * (linear + head) + attention + 6 * pairs;
+}
+
+/** The same where every weight trains: a third product for its gradient, and none for low-rank pairs. */
+export function fullFlopsPerToken(c: DecoderConfig, length: number): number {
+  const { linear } = parameterCount(c);
+  return flopsPerToken(c, length, 0) + 2 * (linear + c.vocabSize * c.hiddenSize);
 }

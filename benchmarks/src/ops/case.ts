@@ -1,0 +1,77 @@
+import { type Device, type FloatDType, keep, type Tensor } from '@lowrank/tensor';
+import type { Work } from '../record.ts';
+
+/** Makes operands: on the device where they are large, from the host where two devices must get the same numbers. */
+export class Data {
+  readonly device: Device;
+  readonly #host: boolean;
+  #state: number;
+
+  constructor(device: Device, options: { seed: number; host?: boolean }) {
+    this.device = device;
+    this.#host = options.host ?? false;
+    this.#state = (options.seed ^ 0x9e3779b9) >>> 0;
+  }
+
+  /** Uniform in [0, 1): mulberry32. */
+  #next(): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  }
+
+  /** Normal numbers. */
+  normal(shape: readonly number[], scale = 1, dtype: FloatDType = 'f32'): Tensor {
+    if (this.#host) {
+      const size = shape.reduce((p, d) => p * d, 1);
+      const values = Float32Array.from(
+        { length: size },
+        () => scale * Math.sqrt(-2 * Math.log(1 - this.#next())) * Math.cos(2 * Math.PI * this.#next()),
+      );
+      return keep(this.device.tensor(values, { shape, dtype }));
+    }
+    using plain = keep(this.device.random(shape, { seed: Math.floor(this.#next() * 2 ** 31), dtype }));
+    return keep(plain.affine(scale, 0));
+  }
+
+  /** Whole numbers from 0 to high − 1. */
+  integers(shape: readonly number[], high: number): Tensor {
+    const size = shape.reduce((p, d) => p * d, 1);
+    const values = Int32Array.from({ length: size }, () => Math.floor(this.#next() * high));
+    return keep(this.device.tensor(values, { shape, dtype: 'i32' }));
+  }
+}
+
+/** One set of operands with the call on it. */
+export interface Built {
+  /** Enqueues the op. What it gives is disposed by the caller. */
+  run(): readonly Tensor[] | Promise<readonly Tensor[]>;
+  /** The operands, for their disposal. */
+  readonly held: readonly Disposable[];
+}
+
+/** An op at a shape: what is run, and what it must do at least. */
+export interface OpCase {
+  /** `matmul 256×1024×1024 f32` */
+  readonly name: string;
+  readonly dtype: FloatDType;
+  /** Which measured ceiling it is compared with. */
+  readonly bound: 'gemm' | 'copy';
+  readonly work: Work;
+  /** Sizes of the measurement, and small ones on which results are compared with the reference. */
+  readonly sizes: readonly number[];
+  readonly small: readonly number[];
+  /** Part of the quick set. */
+  readonly quick: boolean;
+  build(data: Data, sizes: readonly number[]): Built | Promise<Built>;
+  /** The largest relative difference (of norms) from the reference that is rounding. */
+  readonly tolerance: number;
+  /** Recorded once and replayed. */
+  readonly recorded?: boolean;
+  /** A plain product that other libraries can run as well. */
+  readonly product?: { readonly m: number; readonly k: number; readonly n: number };
+}
+
+export const roundingOf: Readonly<Record<FloatDType, number>> = { f32: 1e-4, f16: 1e-2, bf16: 4e-2 };
+export const bytesOfDtype: Readonly<Record<FloatDType, number>> = { f32: 4, f16: 2, bf16: 2 };

@@ -1,0 +1,162 @@
+import { reasonOf } from '../backends.ts';
+import type { Message, StepCase } from '../jobs/protocol.ts';
+import { Runner } from '../jobs/runner.ts';
+import type { ContenderFacts } from '../record.ts';
+import type { Session } from '../session.ts';
+import { flopsPerToken, fullFlopsPerToken, rawConfig, type ShapeName, shapeOf } from '../shapes.ts';
+
+export interface TrainCase extends Omit<StepCase, 'seed' | 'threads' | 'dtype'> {
+  readonly name: string;
+  readonly shape: ShapeName;
+  readonly quick: boolean;
+  /** Of the backend's preference where absent. */
+  readonly dtype?: StepCase['dtype'];
+}
+
+function step(
+  shape: ShapeName,
+  method: StepCase['method'],
+  rest: Partial<Omit<TrainCase, 'shape' | 'method' | 'name'>> = {},
+): TrainCase {
+  const c = { batch: 1, length: 256, rank: 16, recompute: 'none', record: 'auto', quick: false, ...rest } as const;
+  const words = [
+    method,
+    shape,
+    ...(c.layers ? [`${c.layers} layers`] : []),
+    `${c.batch}×${c.length}`,
+    ...(method === 'full' ? [] : [`r ${c.rank}`]),
+    `recompute ${c.recompute}`,
+    ...(c.record === 'off' ? ['eager'] : []),
+    ...(c.dtype ? [c.dtype] : []),
+  ];
+  return { ...c, shape, method, name: words.join(' ') };
+}
+
+const quick = { layers: 3, length: 128, quick: true } as const;
+const lengths = [256, 512, 1024, 2048, 4096, 8192];
+
+/** Every training step, names unique. */
+export const trainCases: readonly TrainCase[] = [
+  step('smollm2-135m', 'qlora', quick),
+  step('smollm2-135m', 'qlora', { ...quick, record: 'off' }),
+  step('smollm2-135m', 'lora', quick),
+  step('smollm2-135m', 'full', quick),
+  ...(['qlora', 'lora', 'full'] as const).map((method) => step('smollm2-135m', method)),
+  step('smollm2-135m', 'qlora', { batch: 8, length: 512 }),
+  ...lengths.slice(1).map((length) => step('smollm2-135m', 'qlora', { length })),
+  ...[4, 64, 256].map((rank) => step('smollm2-135m', 'qlora', { rank })),
+  ...[6, 15].map((layers) => step('smollm2-135m', 'qlora', { layers })),
+  ...(['selective', 'block'] as const).map((recompute) => step('smollm2-135m', 'qlora', { recompute })),
+  ...(['qlora', 'lora'] as const).map((method) => step('llama-3.2-1b', method, { length: 512, recompute: 'block' })),
+  ...([1, 4] as const).flatMap((batch) => [
+    step('llama-3.1-8b', 'qlora', { batch, length: 2048, recompute: 'block' }),
+    step('llama-3.1-8b', 'qlora', { batch, length: 2048, recompute: 'selective' }),
+  ]),
+  step('llama-3.1-8b', 'qlora', { batch: 2, length: 2048 }),
+  step('llama-3.1-8b', 'lora', { batch: 4, length: 2048, recompute: 'block' }),
+];
+
+/** A process that runs steps, by what it is called and how it is started. */
+export interface StepRunner {
+  /** As far as it is known before it runs. */
+  readonly facts: ContenderFacts;
+  readonly dtype: StepCase['dtype'];
+  start(job: StepCase & { config: Record<string, unknown> }): Runner;
+}
+
+/** A backend's steps: this program again, in a process of its own. */
+export function backendRunner(name: string, facts: ContenderFacts, dtype: StepCase['dtype']): StepRunner {
+  return {
+    facts,
+    dtype,
+    start: ({ config: _, ...job }) =>
+      new Runner(facts.name, process.execPath, [
+        '--conditions=source',
+        `${import.meta.dirname}/../jobs/step-job.ts`,
+        name,
+        JSON.stringify(job),
+      ]),
+  };
+}
+
+type Ready = Extract<Message, { event: 'ready' }>;
+
+/** Runs each case on all runners, a step of each in turns. */
+export async function runTrain(
+  session: Session,
+  runners: readonly StepRunner[],
+  cases: readonly TrainCase[],
+): Promise<void> {
+  for (const [i, c] of cases.entries()) {
+    session.signal.throwIfAborted();
+    session.say(`train ${i + 1}/${cases.length}: ${c.name}`);
+    await runCase(session, runners, c);
+  }
+}
+
+interface Lane {
+  readonly runner: StepRunner;
+  readonly process: Runner;
+  readonly ready: Ready;
+  readonly samples: number[];
+  readonly cpuSamples: number[];
+}
+
+async function runCase(session: Session, runners: readonly StepRunner[], c: TrainCase): Promise<void> {
+  const { seed, threads, full } = session.options;
+  const { name, quick: _, ...job } = c;
+  const lanes: Lane[] = [];
+  await using open = new AsyncDisposableStack();
+  const miss = (runner: StepRunner, error: unknown) =>
+    session.miss('train', name, runner.facts, 'failed', reasonOf(error));
+  for (const runner of runners) {
+    const child = open.use(
+      runner.start({
+        ...job,
+        dtype: c.dtype ?? runner.dtype,
+        seed,
+        ...(threads ? { threads } : {}),
+        config: rawConfig(c.shape, c.layers),
+      }),
+    );
+    try {
+      lanes.push({ runner, process: child, ready: await child.expect('ready'), samples: [], cpuSamples: [] });
+    } catch (error) {
+      miss(runner, error);
+    }
+  }
+  const rounds = full ? 12 : 5;
+  let live = [...lanes];
+  for (let round = 0; round < rounds; round++)
+    for (const lane of round % 2 ? [...live].reverse() : [...live]) {
+      session.signal.throwIfAborted();
+      try {
+        lane.process.ask();
+        const { milliseconds, cpuMilliseconds } = await lane.process.expect('step');
+        lane.samples.push(milliseconds);
+        lane.cpuSamples.push(cpuMilliseconds);
+      } catch (error) {
+        miss(lane.runner, error);
+        live = live.filter((l) => l !== lane);
+      }
+    }
+  const config = shapeOf(c.shape, c.layers);
+  const tokens = c.batch * c.length;
+  const flops =
+    tokens * (c.method === 'full' ? fullFlopsPerToken(config, c.length) : flopsPerToken(config, c.length, c.rank));
+  for (const { runner, process: child, ready, samples, cpuSamples } of live)
+    try {
+      child.finish();
+      const { figures, notes } = await child.expect('done');
+      const { device, driver, features, packages } = ready;
+      session.add(
+        'train',
+        name,
+        { ...runner.facts, device, driver, features },
+        { samples, cpuSamples, work: { flops, tokens }, figures, notes },
+        packages,
+      );
+    } catch (error) {
+      miss(runner, error);
+    }
+}
