@@ -79,6 +79,26 @@ describe('SmolLM2', () => {
     }
   });
 
+  test('its files, written out, are the same tokenizer', async (context) => {
+    need(context, models);
+    const text = new TextEncoder();
+    for (const tokenizer of [folder, file]) {
+      const again = await loadTokenizer(
+        blobFiles([...tokenizer.files()].map(([name, t]) => [name, text.encode(t)] as const)),
+      );
+      for (const { text: t } of recorded.texts) expect(again.encode(t)).toEqual(tokenizer.encode(t));
+      for (const { messages, rendered } of recorded.chats) expect(again.applyChatTemplate(messages)).toBe(rendered);
+      expect(again).toMatchObject({ bosTokenId: 1, eosTokenIds: [2], padTokenId: 2, unkTokenId: 0 });
+    }
+    const named = new Map([
+      ['default', 'plain'],
+      ['tool_use', 'tools'],
+    ]);
+    const toy = new Tokenizer({ ...toyTokenizer().parts, chatTemplates: named });
+    const again = await loadTokenizer(blobFiles([...toy.files()].map(([name, t]) => [name, text.encode(t)] as const)));
+    expect([again.applyChatTemplate([]), again.applyChatTemplate([], { tools: [] })]).toEqual(['plain', 'tools']);
+  });
+
   test('remembered words change nothing: the library alone gives the same ids', (context) => {
     need(context, models);
     const library = new LibraryTokenizer(folder.parts.json, folder.parts.config!);

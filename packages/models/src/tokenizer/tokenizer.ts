@@ -124,6 +124,26 @@ export class Tokenizer {
     return this.#template.render(messages, options);
   }
 
+  /**
+   * The files of a Hugging Face folder that hold this tokenizer, by name: `tokenizer.json`, `tokenizer_config.json`, and
+   * `chat_template.jinja` where there is a template. What a GGUF carried becomes a folder that transformers loads.
+   */
+  files(): Map<string, string> {
+    const { chat_template: _, ...config } = this.parts.config ?? {};
+    const { sources } = this.#template;
+    const named = [...sources].filter(([name]) => name !== 'default').map(([name, template]) => ({ name, template }));
+    const own = sources.get('default');
+    const both = named.length
+      ? { chat_template: [...(own === undefined ? [] : [{ name: 'default', template: own }]), ...named] }
+      : {};
+    const full = { tokenizer_class: 'PreTrainedTokenizerFast', ...config, ...both };
+    return new Map([
+      ['tokenizer.json', JSON.stringify(withDefaults(this.parts.json, config))],
+      ['tokenizer_config.json', `${JSON.stringify(full, null, 2)}\n`],
+      ...(own !== undefined && !named.length ? [['chat_template.jinja', own] as const] : []),
+    ]);
+  }
+
   /** Token ids of a conversation. */
   encodeChat(messages: readonly ChatMessage[], options: ChatOptions = {}): number[] {
     return this.encode(this.applyChatTemplate(messages, options), { addSpecialTokens: false });
