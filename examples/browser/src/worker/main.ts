@@ -1,0 +1,21 @@
+/** The worker's end of the wire: requests are handled in turn as they come, answers and events go back. */
+import type { Answer, Request, WorkerEvent } from '../protocol.ts';
+import { setPageUrl } from './model-store.ts';
+import { Studio } from './studio.ts';
+
+const port = globalThis as unknown as { postMessage(message: Answer | WorkerEvent): void };
+const studio = new Studio((event) => port.postMessage(event));
+
+async function handle({ id, name, args }: Request): Promise<void> {
+  try {
+    const method = studio[name] as (...given: unknown[]) => unknown;
+    port.postMessage({ id, value: await method.apply(studio, [...args]) });
+  } catch (error) {
+    port.postMessage({ id, error: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+globalThis.onmessage = ({ data }: MessageEvent<Request | { page: string }>) => {
+  if ('page' in data) setPageUrl(data.page);
+  else void handle(data);
+};

@@ -1,0 +1,111 @@
+/** The built page behind a plain static server, and a browser to open it with. */
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { extname, join, resolve } from 'node:path';
+import { type BrowserContext, chromium, type Page } from 'playwright-core';
+import { build } from 'vite';
+
+const types: Readonly<Record<string, string>> = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.json': 'application/json',
+};
+
+/** Where pictures of the page's states go, for a person to look at. */
+export const pictures = resolve(import.meta.dirname, '../../../test-results/browser');
+
+/** Chromium of the system; Playwright's own is not fetched. */
+export const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(
+  (path) => existsSync(path),
+);
+
+/** Builds the page into a folder. */
+export async function buildSite(outDir: string): Promise<void> {
+  const root = resolve(import.meta.dirname, '..');
+  await build({
+    root,
+    configFile: join(root, 'vite.config.ts'),
+    logLevel: 'warn',
+    build: { outDir, emptyOutDir: true },
+  });
+}
+
+/** Serves a folder as any static host would: no headers of its own but the type. */
+export async function serve(folder: string): Promise<{ origin: string; close: () => Promise<void> }> {
+  const server = createServer((request, response) => {
+    const path = new URL(request.url ?? '/', 'http://localhost').pathname;
+    const file = join(folder, path.endsWith('/') ? `${path}index.html` : path);
+    if (!existsSync(file)) return void response.writeHead(404).end();
+    response.setHeader('Content-Type', types[extname(file)] ?? 'application/octet-stream');
+    response.end(readFileSync(file));
+  });
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  return {
+    origin: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    close: () =>
+      new Promise((done) => {
+        server.close(() => done());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+/** A browser with WebGPU on SwiftShader, which is what a machine without a GPU has. */
+export function launch() {
+  mkdirSync(pictures, { recursive: true });
+  const args = [
+    '--no-sandbox',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ];
+  return chromium.launch({
+    executablePath: executablePath!,
+    headless: true,
+    args: [...args, '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
+  });
+}
+
+/** Opens the page and notes what must not happen: requests to other sites, and errors on the console (refusals of the policy are there). */
+export async function open(
+  context: BrowserContext,
+  origin: string,
+  path = '/',
+): Promise<{ page: Page; wrong: string[] }> {
+  const page = await context.newPage();
+  const wrong: string[] = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error') wrong.push(message.text());
+  });
+  page.on('pageerror', (error) => wrong.push(String(error)));
+  context.on('request', (request) => {
+    const url = request.url();
+    if (!url.startsWith(origin) && !/^(blob|data):/.test(url)) wrong.push(`request to ${url}`);
+  });
+  await page.goto(origin + path);
+  return { page, wrong };
+}
+
+/** Takes a picture of the whole page. */
+export async function picture(page: Page, name: string): Promise<void> {
+  await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
+}
+
+/** The losses that the last checkpoint knows, read from the page's private storage. */
+export function savedLosses(page: Page): Promise<number[]> {
+  return page.evaluate(async () => {
+    const root = await navigator.storage.getDirectory();
+    const folder = await (await root.getDirectoryHandle('run')).getDirectoryHandle('checkpoints');
+    let losses: number[] = [];
+    for await (const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) {
+      const file = await (await folder.getDirectoryHandle(name)).getFileHandle('trainer_state.json');
+      const state = JSON.parse(await (await file.getFile()).text()) as { history: { loss: number }[] };
+      if (state.history.length > losses.length) losses = state.history.map(({ loss }) => loss);
+    }
+    return losses;
+  });
+}

@@ -1,0 +1,5 @@
+import { mergeConfig } from 'vitest/config';
+import base from '../../vitest.base.ts';
+
+// A real browser trains a real model here.
+export default mergeConfig(base, { test: { name: 'example-browser', testTimeout: 300_000, hookTimeout: 180_000 } });
