@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+
 import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Metric } from '@lowrank/trainer';
 import type { ShownSample } from '../run/fine-tune.ts';
 
@@ -113,7 +114,7 @@ function sampleHtml({ prompt, expected, before, after }: ShownSample): string {
 
 /** One HTML file with everything in it: no other file, no network. */
 export async function htmlReport({ title, facts, settings, metrics, samples }: ReportContents): Promise<string> {
-  const uplot = dirname(createRequire(import.meta.url).resolve('uplot'));
+  const uplot = dirname(fileURLToPath(import.meta.resolve('uplot')));
   const [library, sheet] = await Promise.all([
     readFile(join(uplot, 'uPlot.iife.min.js'), 'utf8'),
     readFile(join(uplot, 'uPlot.min.css'), 'utf8'),

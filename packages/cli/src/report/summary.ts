@@ -47,7 +47,7 @@ function curve(points: readonly Point[]): string {
   return chart(smooth(points, Math.max(1, Math.round(points.length / 50))), { label: 'loss' });
 }
 
-export function showSamples(ui: Console, samples: FineTuned['samples']): void {
+function showSamples(ui: Console, samples: FineTuned['samples']): void {
   const line = (name: string, text: string) =>
     ui.say(`  ${ui.dim(name.padEnd(9))}${text.trim().replaceAll('\n', `\n${' '.repeat(11)}`)}`);
   for (const { prompt, expected, before, after } of samples) {

@@ -11,7 +11,7 @@ export interface Question {
 }
 
 /** Cuts a sample where its first learnt token stands; undefined where nothing comes before that. */
-export function questionOf(sample: Sample, tokenizer: Tokenizer): Question | undefined {
+function questionOf(sample: Sample, tokenizer: Tokenizer): Question | undefined {
   const ids = Array.from(sample.ids);
   const first = sample.labels.findIndex((label) => label !== ignored);
   if (first <= 0) return undefined;

@@ -14,7 +14,7 @@ export interface Trainee extends Disposable {
 }
 
 /** Adapter options in PEFT's terms. */
-export function loraConfig(settings: Settings, base?: string): Partial<LoraConfig> {
+function loraConfig(settings: Settings, base?: string): Partial<LoraConfig> {
   const { r = 8, targetModules, initLoraWeights } = settings;
   return {
     r,
