@@ -20,7 +20,8 @@ function showDevice({ backend, device, notice }: DeviceFacts): void {
 let quiet = 0;
 /** What the worker is doing; gone when nothing more comes for a while. */
 function showStatus(text: string, share?: number): void {
-  at('status').textContent = share === undefined ? `${text} …` : `${text}: ${Math.round(100 * share)} %`;
+  const words = share === undefined ? `${text} …` : `${text}: ${Math.round(100 * share)} %`;
+  at('status').textContent = text && words;
   clearTimeout(quiet);
   quiet = window.setTimeout(() => {
     at('status').textContent = '';
@@ -36,19 +37,26 @@ const runPage = new RunPage(worker, () => setup.show(), fail);
 function onEvent(event: WorkerEvent): void {
   switch (event.event) {
     case 'status':
-      return showStatus(event.text, event.share);
+      showStatus(event.text, event.share);
+      break;
     case 'device':
-      return showDevice(event.facts);
+      showDevice(event.facts);
+      break;
     case 'step':
-      return runPage.steps(event.steps);
+      runPage.steps(event.steps);
+      break;
     case 'evaluation':
-      return runPage.evaluation(event.step, event.loss);
+      runPage.evaluation(event.step, event.loss);
+      break;
     case 'saved':
-      return showStatus(`checkpoint of step ${event.step} saved`);
+      showStatus(`checkpoint of step ${event.step} saved`);
+      break;
     case 'run':
-      return runPage.show(event.run);
+      if (event.run.phase !== 'loading') showStatus('');
+      runPage.show(event.run);
+      break;
     case 'token':
-      return runPage.token(event.text);
+      runPage.token(event.text);
   }
 }
 
@@ -73,10 +81,21 @@ async function open(): Promise<void> {
   if (goesOn) await worker.goOn();
 }
 
-/** Offline once loaded: the service worker keeps what the page consists of. */
+/**
+ * Offline once loaded: the service worker keeps what the page consists of. Where the server sends no headers for threads, it does so at the
+ * next load; nothing is lost by loading again at once while nothing was begun.
+ */
 async function keepOffline(): Promise<void> {
   if (!import.meta.env.PROD || !('serviceWorker' in navigator)) return;
+  let begun = false;
+  for (const type of ['input', 'click', 'keydown'])
+    addEventListener(type, () => (begun = true), { once: true, capture: true });
   await navigator.serviceWorker.register('sw.js');
+  await navigator.serviceWorker.ready;
+  const again = !crossOriginIsolated && !begun && at('run').hidden && !sessionStorage.getItem('again');
+  if (!again) return;
+  sessionStorage.setItem('again', 'yes');
+  location.reload();
 }
 
 open().catch(fail);

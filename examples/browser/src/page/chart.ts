@@ -1,5 +1,8 @@
 import uPlot from 'uplot';
 
+/** Ticks of the steps are whole numbers. */
+const wholeSteps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000];
+
 /** Loss over the steps, with a running mean and what was measured on held-out samples. Colours follow the page's. */
 export class LossChart {
   readonly #place: HTMLElement;
@@ -79,7 +82,10 @@ export class LossChart {
         x: { time: false },
         y: { range: (_, min, max) => [Math.max(0, min - 0.1 * (max - min)), max + 0.1 * (max - min) + 1e-3] },
       },
-      axes: [axis, { ...axis, size: 48 }],
+      axes: [
+        { ...axis, incrs: wholeSteps, space: 60 },
+        { ...axis, size: 48 },
+      ],
       series: [
         { label: 'step' },
         { label: 'loss', stroke: mark, width: 1, alpha: 0.45, points: { show: false }, value },

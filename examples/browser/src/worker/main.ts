@@ -6,10 +6,15 @@ import { Studio } from './studio.ts';
 const port = globalThis as unknown as { postMessage(message: Answer | WorkerEvent): void };
 const studio = new Studio((event) => port.postMessage(event));
 
+/** What is done when it is answered: nothing is under way then. */
+const quickly = new Set<string>(['chooseModel', 'setData', 'forecast', 'download']);
+
 async function handle({ id, name, args }: Request): Promise<void> {
   try {
     const method = studio[name] as (...given: unknown[]) => unknown;
-    port.postMessage({ id, value: await method.apply(studio, [...args]) });
+    const value = await method.apply(studio, [...args]);
+    if (quickly.has(name)) port.postMessage({ event: 'status', text: '' });
+    port.postMessage({ id, value });
   } catch (error) {
     port.postMessage({ id, error: error instanceof Error ? error.message : String(error) });
   }

@@ -58,6 +58,7 @@ export class Studio {
     this.#record = cutOff ? { ...record, phase: 'interrupted' } : record;
     const state = await checkpoints().latest();
     this.#history = (state?.history ?? []).map(({ step, loss }) => ({ step, loss }));
+    for (const { step, loss } of state?.evaluations ?? []) this.#noteEvaluation(step, loss);
     return { run: this.#view(), goesOn: cutOff && record.tries < 2 };
   }
 
@@ -373,11 +374,11 @@ export class Studio {
           this.#emit({ event: 'saved', step });
         },
       });
-      const from = (await trainer.resume('latest')) ?? 0;
+      await trainer.resume('latest');
       this.#history = trainer.state.history.map(({ step, loss }) => ({ step, loss }));
       await this.#update({
         phase: 'training',
-        evaluations: this.#running().evaluations.filter(({ step }) => step <= from),
+        evaluations: trainer.state.evaluations.map(({ step, loss }) => ({ step, loss })),
       });
       result = await trainer.train();
     }
@@ -396,9 +397,14 @@ export class Studio {
   }
 
   #evaluated(step: number, loss: number): void {
-    const record = this.#running();
-    this.#record = { ...record, evaluations: [...record.evaluations.filter((e) => e.step !== step), { step, loss }] };
+    this.#noteEvaluation(step, loss);
     this.#emit({ event: 'evaluation', step, loss });
+  }
+
+  #noteEvaluation(step: number, loss: number): void {
+    const record = this.#running();
+    const others = record.evaluations.filter((e) => e.step !== step);
+    this.#record = { ...record, evaluations: [...others, { step, loss }].sort((a, b) => a.step - b.step) };
   }
 
   #questions() {

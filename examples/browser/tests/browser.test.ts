@@ -1,0 +1,257 @@
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { unzipSync } from 'fflate';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { need, pythonPath } from '../../../scripts/testing/shared.ts';
+import { accessibility } from './accessibility.ts';
+import { buildSite, executablePath, launch, open, picture, savedLosses, serve } from './site.ts';
+import { measure, record } from './size.ts';
+
+const run = promisify(execFile);
+const root = resolve(import.meta.dirname, '../../..');
+const lines = readFileSync(join(root, 'bundled/instructions/train.jsonl'), 'utf8').trim().split('\n');
+/** The last ones are held out. */
+const samples = lines.slice(0, 240);
+const heldOut = 16;
+
+const title = executablePath ? 'the page' : 'the page (skipped: no Chromium under /usr/bin)';
+
+describe.skipIf(!executablePath)(title, () => {
+  const work = mkdtempSync(join(tmpdir(), 'lowrank-page-'));
+  const site = join(work, 'site');
+  const adapter = join(work, 'adapter');
+  let browser: Browser;
+  let server: Awaited<ReturnType<typeof serve>>;
+  /** Losses of the run on WebAssembly, and what was measured on the held-out samples at its end. */
+  let losses: number[] = [];
+  let measured = Number.NaN;
+
+  beforeAll(async () => {
+    await buildSite(site);
+    server = await serve(site);
+    browser = await launch();
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await server?.close();
+    rmSync(work, { recursive: true, force: true });
+  });
+
+  const context = (options: Parameters<Browser['newContext']>[0] = {}): Promise<BrowserContext> =>
+    browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+
+  /** Loaded, kept for offline, with memory that threads share: the page loads a second time by itself for that. */
+  async function ready(page: Page): Promise<void> {
+    await page.waitForFunction(() => crossOriginIsolated);
+    await page.waitForSelector('#start:enabled');
+  }
+
+  async function prepare(page: Page, settings: Record<string, string>): Promise<void> {
+    await page.check('input[name=data][value=file]');
+    const buffer = Buffer.from(samples.join('\n'));
+    await page.setInputFiles('#data-file', { name: 'requests.jsonl', mimeType: 'application/jsonl', buffer });
+    await page.waitForFunction(() => document.getElementById('data-facts')!.textContent?.includes('requests.jsonl'));
+    await page.click('summary');
+    for (const [id, value] of Object.entries(settings))
+      if (id === 'backend' || id === 'method') await page.selectOption(`#${id}`, value);
+      else await page.fill(`#${id}`, value);
+    // the forecast follows the last change after a moment
+    await page.waitForSelector('#start:disabled');
+    await page.waitForSelector('#start:enabled');
+    expect(await page.textContent('#data-facts')).toContain(
+      `${samples.length - heldOut} samples to learn; 16 held out`,
+    );
+    expect(await page.textContent('#forecast')).toMatch(/Takes about .* of memory; trains 215,040 of/);
+  }
+
+  const settings = { heldOut: String(heldOut), r: '8', loraAlpha: '16', batchSize: '4', maxSteps: '40' };
+  const waitFor = (page: Page, phase: string) =>
+    page.waitForFunction((wanted) => document.getElementById('run-title')!.textContent === wanted, phase, {
+      timeout: 240_000,
+    });
+  const step = async (page: Page) => Number((await page.textContent('#f-step'))!.split('/')[0]);
+
+  test('trains by QLoRA until the loss has fallen by half, through a reload and a pause; gives answers and files', async () => {
+    const tab = await context({ acceptDownloads: true });
+    const { page, wrong } = await open(tab, server.origin);
+    await ready(page);
+    expect(await page.textContent('#device')).toMatch(/^WebAssembly: .*, \d+ threads?$/);
+    expect(await page.textContent('#notice')).toMatch(/WebGPU .* Training runs on WebAssembly/);
+    await prepare(page, settings);
+    await picture(page, 'setup-1440-light');
+    await page.focus('#start');
+    await page.keyboard.press('Enter');
+    await waitFor(page, 'Training');
+    await page.waitForFunction(() => document.querySelector('progress')!.value >= 0.3, undefined, { timeout: 240_000 });
+    await picture(page, 'training-1440-light');
+
+    const before = await step(page);
+    await page.reload();
+    await waitFor(page, 'Training');
+    const after = await step(page);
+    // a checkpoint is saved every four steps; nothing before it is done again
+    expect(after).toBeGreaterThanOrEqual(before - 8);
+
+    await page.click('#pause');
+    await waitFor(page, 'Paused');
+    expect(await page.isVisible('#chat-section')).toBe(true);
+    await page.reload();
+    await waitFor(page, 'Paused');
+    await page.setViewportSize({ width: 390, height: 844 });
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await picture(page, 'paused-390-dark');
+    await page.click('#resume');
+    await waitFor(page, 'Done');
+
+    losses = await savedLosses(page);
+    expect(losses).toHaveLength(40);
+    const mean = (part: number[]) => part.reduce((a, b) => a + b, 0) / part.length;
+    expect(mean(losses.slice(-5))).toBeLessThan(mean(losses.slice(0, 2)) / 2);
+    measured = Number(await page.getAttribute('#f-held', 'title'));
+    expect(measured).toBeLessThan(losses[0]! / 2);
+    expect(await page.locator('.sample').count()).toBe(4);
+    await accessibility(page, 'a run, 390 pixels, dark');
+    await picture(page, 'done-390-dark');
+
+    await page.setViewportSize({ width: 1440, height: 900 });
+    await page.emulateMedia({ colorScheme: 'light' });
+    await page.fill('#message', 'Please count down 58 minutes.');
+    await page.keyboard.press('Enter');
+    await page.waitForFunction(() => /\}/.test(document.querySelector('.turn.assistant pre')?.textContent ?? ''));
+    expect(await page.textContent('.turn.assistant pre')).toMatch(/^\{"do":/);
+    await page.waitForSelector('#send:enabled');
+    await accessibility(page, 'a run, 1440 pixels, light');
+    await picture(page, 'done-1440-light');
+
+    unpack(await download(page, '#download-adapter'), work);
+    unpack(await download(page, '#download-merged'), work);
+    await tab.close();
+    expect(wrong).toEqual([]);
+  });
+
+  async function download(page: Page, button: string): Promise<Uint8Array> {
+    const [file] = await Promise.all([page.waitForEvent('download', { timeout: 120_000 }), page.click(button)]);
+    return readFileSync(await file.path());
+  }
+
+  function unpack(zip: Uint8Array, folder: string): void {
+    for (const [name, bytes] of Object.entries(unzipSync(zip))) {
+      const path = join(folder, name);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, bytes);
+    }
+  }
+
+  async function evaluate(...args: string[]): Promise<number> {
+    const data = join(work, 'heldout.jsonl');
+    writeFileSync(data, samples.slice(-heldOut).join('\n'));
+    const main = join(root, 'packages/cli/src/main.ts');
+    const all = ['--conditions=source', main, 'eval', '--data', data, '--backend', 'cpu', '--json', ...args];
+    const { stdout } = await run(process.execPath, all, { cwd: work });
+    return (JSON.parse(stdout.trim().split('\n').at(-1)!) as { loss: number }).loss;
+  }
+
+  test('the command line measures the same loss of the adapter', async () => {
+    expect(await evaluate('--model', 'bundled', '--adapter', adapter)).toBeCloseTo(measured, 3);
+  });
+
+  test('the merged model measures about the same: its weights are rounded to bf16', async () => {
+    const loss = await evaluate('--model', join(work, 'merged'));
+    expect(Math.abs(loss / measured - 1)).toBeLessThan(0.05);
+  });
+
+  test('PEFT loads the adapter with no key missing or left over', async (test) => {
+    const python = need(test, pythonPath());
+    const script = join(import.meta.dirname, 'load_adapter.py');
+    const { stdout } = await run(python, [script, join(root, 'bundled/model'), adapter]);
+    const found = JSON.parse(stdout.trim().split('\n').at(-1)!) as { lora: number; zero: number; unexpected: string[] };
+    expect(found).toEqual({ lora: 84, zero: 0, unexpected: [] });
+  });
+
+  test('on WebGPU the first losses are those of WebAssembly; a device that is lost interrupts the run, which goes on', async () => {
+    const tab = await context();
+    const { page } = await open(tab, server.origin);
+    await ready(page);
+    const worker = page.workers().find((each) => each.url().startsWith('blob:'))!;
+    await worker.evaluate(() => {
+      const request = GPUAdapter.prototype.requestDevice;
+      GPUAdapter.prototype.requestDevice = async function (...args) {
+        const device = await request.apply(this, args);
+        Object.assign(globalThis, { lose: () => device.destroy() });
+        return device;
+      };
+    });
+    // the schedule of the learning rate is that of the longer run for the steps that are compared
+    await prepare(page, { ...settings, backend: 'webgpu' });
+    await page.click('#start');
+    await page.waitForFunction(
+      () => Number.parseInt(document.getElementById('f-step')!.textContent!, 10) >= 4,
+      undefined,
+      {
+        timeout: 240_000,
+      },
+    );
+    expect(await page.textContent('#device')).toMatch(/^WebGPU: /);
+    await worker.evaluate(() => (globalThis as unknown as { lose(): void }).lose());
+    await waitFor(page, 'Interrupted');
+    expect(await page.textContent('#run-facts')).toMatch(/lost|destroyed/i);
+    await picture(page, 'interrupted-1440-light');
+    const saved = await savedLosses(page);
+    for (const [i, loss] of saved.slice(0, 4).entries()) expect(Math.abs(loss - losses[i]!)).toBeLessThan(2e-3);
+    await page.click('#resume');
+    await waitFor(page, 'Training');
+    const from = saved.length;
+    await page.waitForFunction((n) => Number.parseInt(document.getElementById('f-step')!.textContent!, 10) > n, from, {
+      timeout: 240_000,
+    });
+    await page.click('#stop');
+    await waitFor(page, 'Done');
+    expect((await savedLosses(page)).slice(0, from)).toEqual(saved);
+    await tab.close();
+  });
+
+  test('opens offline once it was loaded; looks right in both widths and colours; says what is wrong', async () => {
+    const tab = await context({ viewport: { width: 390, height: 844 } });
+    const { page, wrong } = await open(tab, server.origin);
+    await ready(page);
+    await tab.setOffline(true);
+    await page.reload();
+    await page.waitForSelector('#start:enabled');
+    await picture(page, 'setup-390-light');
+    await accessibility(page, 'the forms, 390 pixels, light');
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await page.setViewportSize({ width: 1440, height: 900 });
+    await page.check('input[name=data][value=paste]');
+    await page.fill('#paste', '{"prompt":"a","completion":"b"}\n{"prompt":');
+    await page.waitForSelector('#data-facts.wrong');
+    expect(await page.textContent('#data-facts')).toMatch(/line 2 of pasted text/);
+    expect(await page.isDisabled('#start')).toBe(true);
+    await page.check('input[name=model][value=hub]');
+    expect(await page.textContent('#hub-closed')).toMatch(/may talk to no other site/);
+    await accessibility(page, 'the forms, 1440 pixels, dark');
+    await picture(page, 'setup-1440-dark');
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    expect(wide).toBe(false);
+    // the policy of the page binds its worker too
+    const refused = (url: string) =>
+      page
+        .workers()
+        .find((each) => each.url().startsWith('blob:'))!
+        .evaluate((other) => fetch(other).then(() => 'answered', String), url);
+    await tab.setOffline(false);
+    expect(await refused('https://example.com/')).toMatch(/TypeError/);
+    expect(wrong.filter((text) => /example\.com/.test(text) && /Content Security Policy/.test(text))).not.toEqual([]);
+    expect(wrong.filter((text) => !/example\.com|Fetch API/.test(text))).toEqual([]);
+    await tab.close();
+  });
+
+  test('script and WebAssembly take no more than 400 kB compressed', () => {
+    const size = measure(site);
+    record(size);
+    expect(size.gzip).toBeLessThanOrEqual(400_000);
+  });
+});
