@@ -141,7 +141,9 @@ export async function saveModel(
   );
   const sink = await open('config.json');
   try {
-    await sink.write(new TextEncoder().encode(`${JSON.stringify(config, null, 2)}\n`));
+    // transformers refuses an integer here
+    const json = JSON.stringify(config, null, 2).replace('"llm_int8_threshold": 6,', '"llm_int8_threshold": 6.0,');
+    await sink.write(new TextEncoder().encode(`${json}\n`));
     await sink.commit();
   } catch (error) {
     await sink.abort();
