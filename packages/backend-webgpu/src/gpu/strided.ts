@@ -109,27 +109,36 @@ export function elementwise(launcher: Launcher, e: Strided): void {
 function walk(launcher: Launcher, e: Strided, shape: readonly number[], present: readonly Present[], start: number): void {
   const tooBig = present.some(({ operand, strides }) => !fits(launcher, operand, shape, strides));
   if (shape.length <= 4 && !tooBig) return dispatch(launcher, e, shape, present, start);
-  const first = shape[0]!;
-  const rest = shape.slice(1);
+  const rest = sizeOf(shape.slice(1));
   // Halves while that helps, else one index of the first axis after another.
-  const size = shape.length > 4 ? 1 : Math.ceil(first / 2);
+  for (const part of cut(shape, present, shape.length > 4 ? 1 : Math.ceil(shape[0]! / 2)))
+    walk(launcher, e, part.shape, part.present, start + part.at * rest);
+}
+
+/** Pieces of the first axis, `size` indices each; the axis goes away where it would be 1 long. */
+export function* cut(
+  shape: readonly number[],
+  present: readonly Present[],
+  size: number,
+): Generator<{ at: number; shape: readonly number[]; present: readonly Present[] }> {
+  const first = shape[0]!;
   for (let at = 0; at < first; at += size) {
     const count = Math.min(size, first - at);
-    walk(
-      launcher,
-      e,
-      count === 1 ? rest : [count, ...rest],
-      present.map((p) => ({
+    yield {
+      at,
+      shape: count === 1 ? shape.slice(1) : [count, ...shape.slice(1)],
+      present: present.map((p) => ({
         ...p,
         operand: { ...p.operand, view: moved(p.operand.view, at * p.strides[0]!) },
         strides: count === 1 ? p.strides.slice(1) : p.strides,
       })),
-      start + at * sizeOf(rest),
-    );
+    };
   }
 }
 
-function moved(view: View, elements: number): View {
+/** A view that starts so many elements later. */
+export function moved<V extends View>(view: V, elements: number): V {
+  if (elements === 0) return view;
   return { ...view, byteOffset: view.byteOffset + elements * bytesOf[view.dtype] };
 }
 
@@ -138,7 +147,8 @@ function reached({ view, reach }: StridedOperand, shape: readonly number[], stri
   return reach ? { ...view, shape: [...shape, 2], strides: [...strides, reach] } : { ...view, shape, strides };
 }
 
-function fits(launcher: Launcher, operand: StridedOperand, shape: readonly number[], strides: readonly number[]): boolean {
+/** Whether one binding holds all that a kernel reaches of an operand. */
+export function fits(launcher: Launcher, operand: StridedOperand, shape: readonly number[], strides: readonly number[]): boolean {
   const { maxBinding } = launcher.gpu;
   if (operand.view.buffer.byteLength <= maxBinding) return true;
   return sizeOf(shape) === 1 || extentBytes(reached(operand, shape, strides)) + 256 <= maxBinding;

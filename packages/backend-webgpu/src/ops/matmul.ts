@@ -1,8 +1,9 @@
-import { bytesOf, type Call, extentBytes, LowrankError, type Matmul, sizeOf, type View } from '@lowrank/kernels';
+import { type Call, extentBytes, LowrankError, type Matmul, sizeOf, specOf, type View } from '@lowrank/kernels';
 import type { Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
 import { collapse } from '../gpu/shape.ts';
-import { runProduct } from './product.ts';
+import { moved } from '../gpu/strided.ts';
+import { addUp, runProduct } from './product.ts';
 import { type Matrix, matrixOf, transposed } from './tiles.ts';
 
 /** A product with its batch axes apart from its matrices. */
@@ -19,11 +20,6 @@ interface Batched {
   readonly c: View | undefined;
   readonly alpha: number;
   readonly beta: number;
-}
-
-/** A view of a matrix at the end of its axes, moved by elements. */
-function moved<V extends View>(view: V, elements: number): V {
-  return elements ? { ...view, byteOffset: view.byteOffset + elements * bytesOf[view.dtype] } : view;
 }
 
 function matrixView(view: View): View {
@@ -73,16 +69,16 @@ function foldRows(p: Batched): Batched {
 
 /** Cuts what is too much for one dispatch: batch axes beyond two or the grid's depth, and operands larger than a binding. */
 function spread(launcher: Launcher, scratch: Scratch, p: Batched): void {
-  const [first] = p.shape;
+  const [count] = p.shape;
   const big = (view: View, i: number) => {
     if (view.buffer.byteLength <= launcher.gpu.maxBinding) return false;
     return extentBytes({ dtype: view.dtype, shape: [...p.shape, ...view.shape], strides: [...p.strides[i]!, ...view.strides] }) + 256 > launcher.gpu.maxBinding;
   };
   const [bigY, bigA, bigB, bigC] = [big(p.y, 0), big(p.a, 1), big(p.b, 2), p.c ? big(p.c, 3) : false];
   const tooBig = bigY || bigA || bigB || bigC;
-  if (first !== undefined && (p.shape.length > 2 || sizeOf(p.shape) > 65535 || tooBig)) {
+  if (count !== undefined && (p.shape.length > 2 || sizeOf(p.shape) > 65535 || tooBig)) {
     const at = (i: number) => p.strides.map((s) => s[0]! * i);
-    for (let i = 0; i < first; i++) {
+    for (let i = 0; i < count; i++) {
       const [y, a, b, c] = at(i);
       spread(launcher, scratch, {
         ...p,
@@ -97,29 +93,58 @@ function spread(launcher: Launcher, scratch: Scratch, p: Batched): void {
     return;
   }
   if (!tooBig) return product(launcher, scratch, p);
-  // Halves of rows or of columns, whichever the large operand has.
-  const byRows = bigA || (!bigB && p.m >= p.n);
-  const size = byRows ? p.m : p.n;
-  if (size === 1) throw new LowrankError('matmul', 'operand larger than a binding of this device', `[${p.m}, ${p.k}] · [${p.k}, ${p.n}]`, 'Split the tensor into smaller ones');
-  const part = (view: View, axis: 0 | 1, from: number, count: number): View => ({
-    ...moved(view, from * view.strides[axis]!),
-    shape: axis === 0 ? [count, view.shape[1]!] : [view.shape[0]!, count],
-  });
-  const half = Math.ceil(size / 2);
-  for (const [from, count] of [
+  // The sum over ranges of the inner axis must fit a binding, too.
+  const bigSum = p.m * p.n * 4 + 256 > launcher.gpu.maxBinding;
+  const axis = cutAxis(p, bigA, bigB, bigY || bigC || bigSum);
+  if (p[axis] === 1) throw new LowrankError('matmul', 'operand larger than a binding of this device', `[${p.m}, ${p.k}] · [${p.k}, ${p.n}]`, 'Split the tensor into smaller ones');
+  if (axis === 'k') return cutInner(launcher, scratch, p);
+  const half = Math.ceil(p[axis] / 2);
+  for (const [at, count] of [
     [0, half],
-    [half, size - half],
+    [half, p[axis] - half],
   ] as const)
     spread(
       launcher,
       scratch,
-      byRows
-        ? { ...p, m: count, y: part(p.y, 0, from, count), a: part(p.a, 0, from, count), c: p.c && part(p.c, 0, from, count) }
-        : { ...p, n: count, y: part(p.y, 1, from, count), b: part(p.b, 1, from, count), c: p.c && part(p.c, 1, from, count) },
+      axis === 'm'
+        ? { ...p, m: count, y: piece(p.y, 0, at, count), a: piece(p.a, 0, at, count), c: p.c && piece(p.c, 0, at, count) }
+        : { ...p, n: count, y: piece(p.y, 1, at, count), b: piece(p.b, 1, at, count), c: p.c && piece(p.c, 1, at, count) },
     );
 }
 
-function product(launcher: Launcher, scratch: Scratch, p: Batched): void {
+/** The axis with the longer steps of what is too large: cutting it makes the window smaller. The inner axis comes last. */
+function cutAxis({ a, b, y, m, n }: Batched, bigA: boolean, bigB: boolean, bigY: boolean): 'm' | 'n' | 'k' {
+  const outer = (view: View) => view.strides[0]! >= view.strides[1]!;
+  const byRows = outer(a);
+  const byColumns = !outer(b);
+  if (bigA && byRows && m > 1) return 'm';
+  if (bigB && byColumns && n > 1) return 'n';
+  if (bigY && (m > 1 || n > 1)) return (outer(y) && m > 1) || n === 1 ? 'm' : 'n';
+  return bigA && !byRows ? 'k' : bigB && !byColumns ? 'k' : bigA ? 'm' : 'n';
+}
+
+/** Some rows or columns of a matrix. */
+function piece(view: View, axis: 0 | 1, at: number, count: number): View {
+  return { ...moved(view, at * view.strides[axis]!), shape: axis === 0 ? [count, view.shape[1]!] : [view.shape[0]!, count] };
+}
+
+/** Ranges of the inner axis one after another, summed in f32. */
+function cutInner(launcher: Launcher, scratch: Scratch, p: Batched): void {
+  const { maxBinding } = launcher.gpu;
+  const a = (at: number, count: number) => piece(p.a, 1, at, count);
+  const b = (at: number, count: number) => piece(p.b, 0, at, count);
+  let range = p.k;
+  while (range > 1 && Math.max(extentBytes(a(0, range)), extentBytes(b(0, range))) + 256 > maxBinding) range = Math.ceil(range / 2);
+  const shape = [p.m, p.n];
+  const sum: View = { ...specOf(shape, 'f32'), buffer: scratch.take(p.m * p.n * 4), byteOffset: 0 };
+  for (let at = 0; at < p.k; at += range) {
+    const count = Math.min(range, p.k - at);
+    product(launcher, undefined, { ...p, k: count, y: sum, a: a(at, count), b: b(at, count), c: at > 0 ? sum : undefined, strides: [[], [], [], []], alpha: 1, beta: 1 });
+  }
+  addUp(launcher, { op: 'matmul', batch: [1, 1], m: p.m, n: p.n, y: matrixOf(p.y), c: p.c && matrixOf(p.c), alpha: p.alpha, beta: p.beta }, sum, 1);
+}
+
+function product(launcher: Launcher, scratch: Scratch | undefined, p: Batched): void {
   const { m, n, k } = p;
   const batch = [p.shape[p.shape.length - 2] ?? 1, p.shape[p.shape.length - 1] ?? 1] as const;
   const steps = (i: number): [number, number] => {

@@ -46,27 +46,37 @@ interface Plan {
   readonly l: Access | undefined;
 }
 
-/** Runs a product. Where its inner axis is cut, f32 partial sums go to scratch, and are added up in order with alpha, beta and c. */
-export function runProduct(launcher: Launcher, scratch: Scratch, p: Product): void {
+/**
+ * Runs a product. Where its inner axis is cut, f32 partial sums go to scratch, and are added up in order with alpha, beta and c. Without
+ * scratch it is not cut.
+ */
+export function runProduct(launcher: Launcher, scratch: Scratch | undefined, p: Product): void {
   const plan = matrixPlan(launcher, p) ?? portablePlan(launcher, p);
   const count = p.batch[0] * p.batch[1];
-  const splits = chooseSplits(plan.tile, p.m, p.n, p.k, count);
-  if (splits === 1) return launchProduct(launcher, p, plan, 1);
+  const splits = scratch ? chooseSplits(plan.tile, p.m, p.n, p.k, count) : 1;
+  if (!scratch || splits === 1) return launchProduct(launcher, p, plan, 1);
   const { m, n } = p;
   const shape = [...p.batch, m, n];
   const partial: View = { ...specOf([splits, ...shape], 'f32'), buffer: scratch.take(splits * count * m * n * 4), byteOffset: 0 };
   const sums: Matrix = { view: partial, row: n, column: 1, batch: [p.batch[1] * m * n, m * n] };
   launchProduct(launcher, { ...p, y: sums, c: undefined, alpha: 1, beta: 0 }, plan, splits);
+  addUp(launcher, p, partial, splits);
+}
+
+/** y = alpha · Σ of partial sums [splits, …batch, m, n] + beta · c, in order. */
+export function addUp(launcher: Launcher, p: Pick<Product, 'op' | 'batch' | 'm' | 'n' | 'y' | 'c' | 'alpha' | 'beta'>, partial: View, splits: number): void {
+  const shape = [...p.batch, p.m, p.n];
+  const size = p.batch[0] * p.batch[1] * p.m * p.n;
   const strides = ({ batch, row, column }: Matrix) => [...batch, row, column];
   elementwise(launcher, {
     op: p.op,
     file: 'matmul/combine.wgsl',
     shape,
     y: { view: p.y.view, strides: strides(p.y) },
-    a: { view: partial, strides: contiguousStrides(shape), reach: (splits - 1) * count * m * n },
+    a: { view: partial, strides: contiguousStrides(shape), reach: (splits - 1) * size },
     b: p.c && { view: p.c.view, strides: strides(p.c) },
     defines: { ADDS: p.c !== undefined },
-    words: { u0: splits, u1: count * m * n, f0: p.alpha, f1: p.beta },
+    words: { u0: splits, u1: size, f0: p.alpha, f1: p.beta },
   });
 }
 

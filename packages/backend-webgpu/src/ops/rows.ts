@@ -22,8 +22,7 @@ import {
 } from '@lowrank/kernels';
 import type { Launcher } from '../gpu/launcher.ts';
 import { collapseRows } from '../gpu/shape.ts';
-import type { Defines } from '../gpu/source.ts';
-import { bindStrided, elementwise, finish, type Present, presentOperands, type Strided } from '../gpu/strided.ts';
+import { bindStrided, cut, elementwise, finish, fits, type Present, presentOperands, type Strided } from '../gpu/strided.ts';
 import { copy } from './elementwise.ts';
 import { sumPartials } from './reduce.ts';
 
@@ -214,8 +213,23 @@ function pairable(view: View, strides: readonly number[]): boolean {
 
 function rows(launcher: Launcher, e: Strided): void {
   const { shape, present } = joined(e);
+  if (sizeOf(shape.slice(0, -1)) > 0) parts(launcher, shape, present, (s, p) => rowsPart(launcher, e, s, p));
+}
+
+/** Calls `run` on pieces that bindings hold: as it is where it may be, else by halves of the first axis of rows. */
+function parts(
+  launcher: Launcher,
+  shape: readonly number[],
+  present: readonly Present[],
+  run: (shape: readonly number[], present: readonly Present[]) => void,
+): void {
+  const held = present.every(({ operand, strides }) => fits(launcher, operand, shape, strides));
+  if (held || shape.length < 2) return run(shape, present);
+  for (const part of cut(shape, present, Math.ceil(shape[0]! / 2))) parts(launcher, part.shape, part.present, run);
+}
+
+function rowsPart(launcher: Launcher, e: Strided, shape: readonly number[], present: readonly Present[]): void {
   const units = sizeOf(shape.slice(0, -1));
-  if (units === 0) return;
   const y = present[0]!;
   const short = bytesOf[y.operand.view.dtype] < 4;
   const paired = pairable(y.operand.view, y.strides);
@@ -229,16 +243,19 @@ function rows(launcher: Launcher, e: Strided): void {
 function pairs(launcher: Launcher, distance: number, e: Strided): void {
   const { shape, present } = joined({ ...e, y: { ...e.y, reach: distance * e.y.view.strides.at(-1)! } });
   if (sizeOf(shape) === 0) return;
+  const own = { ...e, words: { ...e.words, u0: distance } };
+  parts(launcher, shape, present, (s, p) => pairsPart(launcher, own, distance, s, p));
+}
+
+function pairsPart(launcher: Launcher, e: Strided, distance: number, shape: readonly number[], present: readonly Present[]): void {
   const y = present[0]!;
   const paired = pairable(y.operand.view, y.strides) && distance % 2 === 0;
   const pack = paired ? 2 : 1;
   const words = shape.at(-1)! / pack;
   const units = sizeOf(shape.slice(0, -1)) * words;
   const { args, bound } = bindStrided(launcher, e, present, shape, bytesOf[y.operand.view.dtype] < 4 && !paired);
-  const own = { ...e, words: { ...e.words, u0: distance } };
-  finish(launcher, own, args, bound, present, shape, { units, words });
-  const defines: Defines = { PACK: pack, ...e.defines };
-  launcher.launchFlat(bound, e.file, defines, Math.ceil(units / 256));
+  finish(launcher, e, args, bound, present, shape, { units, words });
+  launcher.launchFlat(bound, e.file, { PACK: pack, ...e.defines }, Math.ceil(units / 256));
 }
 
 function rmsNormBackward(launcher: Launcher): FusedKernel<RmsNormBackward> {

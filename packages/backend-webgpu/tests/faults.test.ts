@@ -1,0 +1,127 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { LowrankError, specOf, type View } from '@lowrank/kernels';
+import { afterEach, describe, expect, test } from 'vitest';
+import { available, type WebGpuBackend, webgpuBackend } from '../src/index.ts';
+import { whyNoAdapter } from './adapter.ts';
+
+const reason = await whyNoAdapter();
+const open: WebGpuBackend[] = [];
+const create = async (options = {}) => {
+  const backend = await webgpuBackend(options);
+  open.push(backend);
+  return backend;
+};
+afterEach(async () => {
+  for (const backend of open.splice(0)) await backend.close();
+});
+const tensor = (backend: WebGpuBackend, shape: readonly number[]): View => ({
+  ...specOf(shape, 'f32'),
+  buffer: backend.memory.allocate(shape.reduce((n, d) => n * d, 4)),
+  byteOffset: 0,
+});
+const step = (backend: WebGpuBackend, x: View) =>
+  backend.primitives.unary({ inputs: { x }, outputs: { y: x }, attrs: { op: 'silu' } });
+
+describe.skipIf(reason !== undefined)(`faults of WebGPU${reason ? ` (skipped: ${reason})` : ''}`, () => {
+  test('a lost device is named by every later call and wait', async () => {
+    const backend = await create();
+    const x = tensor(backend, [64]);
+    step(backend, x);
+    backend.device.destroy();
+    await backend.device.lost;
+    expect(() => step(backend, x)).toThrow(/webgpu: the device was closed/);
+    expect(() => backend.memory.allocate(64)).toThrow(LowrankError);
+    expect(() => backend.memory.write(x.buffer, 0, new Uint8Array(4))).toThrow(LowrankError);
+    await expect(backend.memory.read(x.buffer, 0, 4)).rejects.toThrow(LowrankError);
+    await expect(backend.synchronize()).rejects.toThrow(/webgpu: the device was closed/);
+  });
+
+  test('a device lost while a read waits rejects it', async () => {
+    const backend = await create();
+    const x = tensor(backend, [64]);
+    step(backend, x);
+    const pending = backend.memory.read(x.buffer, 0, 256);
+    backend.device.destroy();
+    await expect(pending).rejects.toThrow(LowrankError);
+  });
+
+  test('a command that the device refuses is reported once, with the op', async () => {
+    const backend = await create();
+    const x = tensor(backend, [64]);
+    (x.buffer as unknown as { gpu: GPUBuffer }).gpu.destroy();
+    step(backend, x);
+    await expect(backend.synchronize()).rejects.toThrow(/the device refused a command/);
+    await backend.synchronize();
+  });
+
+  test('more memory than a buffer may have is refused at once, with both sizes', async () => {
+    const backend = await create();
+    const most = backend.caps.limits.maxBufferBytes;
+    expect(() => backend.memory.allocate(most + 16)).toThrow(new RegExp(`allocate: larger than the device allows: ${most + 16} bytes; largest buffer ${most}`));
+  });
+
+  test('nothing is written, read or waited for inside a recording', async () => {
+    const backend = await create();
+    const x = tensor(backend, [64]);
+    backend.record!.begin();
+    expect(() => backend.record!.begin()).toThrow(/under way already/);
+    expect(() => backend.memory.write(x.buffer, 0, new Uint8Array(4))).toThrow(/recorded step/);
+    await expect(backend.memory.read(x.buffer, 0, 4)).rejects.toThrow(/recorded step/);
+    await expect(backend.synchronize()).rejects.toThrow(/recorded step/);
+    backend.record!.abort();
+    await backend.synchronize();
+  });
+
+  test('a recording keeps its buffers until it is released', async () => {
+    const backend = await create();
+    const before = backend.memory.reservedBytes();
+    const x = tensor(backend, [1024]);
+    backend.memory.write(x.buffer, 0, new Uint8Array(Float32Array.from({ length: 1024 }, () => 2).buffer));
+    backend.record!.begin();
+    step(backend, x);
+    const recording = backend.record!.end();
+    backend.memory.release(x.buffer);
+    recording.replay();
+    await backend.synchronize();
+    expect(backend.memory.reservedBytes()).toBeGreaterThan(before);
+    recording.release();
+    expect(backend.memory.reservedBytes()).toBe(before);
+    expect(() => recording.replay()).toThrow(/after release/);
+  });
+
+  test('says why there is no adapter', async () => {
+    const none = { requestAdapter: async () => null } as unknown as GPU;
+    expect(await available({ gpu: none })).toEqual({ ok: false, reason: expect.stringMatching(/^webgpu: no adapter/) });
+    await expect(webgpuBackend({ gpu: none })).rejects.toThrow(LowrankError);
+  });
+
+  test('an adapter without optional features serves, and says what it lacks', async () => {
+    const backend = await create({ features: 'portable' });
+    expect(backend.caps.features).toEqual(['core-features-and-limits']);
+    expect(backend.variants()).toContainEqual({ name: 'subgroup-matrix', inUse: false, reason: expect.stringMatching(/lacks/) });
+    await expect(backend.gpuTime(() => {})).rejects.toThrow(/timestamp-query/);
+    expect(backend.device.limits.maxStorageBuffersPerShaderStage).toBe(8);
+    expect(backend.device.limits.maxComputeWorkgroupStorageSize).toBe(16384);
+  });
+
+  test('a process ends cleanly with work in flight', async () => {
+    const source = new URL('../src/index.ts', import.meta.url).href;
+    const program = `
+      const { webgpuBackend } = await import(${JSON.stringify(source)});
+      const b = await webgpuBackend();
+      const x = { dtype: 'f32', shape: [2 ** 16], strides: [1], buffer: b.memory.allocate(2 ** 18), byteOffset: 0 };
+      for (let i = 0; i < 100; i++) b.primitives.unary({ inputs: { x }, outputs: { y: x }, attrs: { op: 'sin' } });
+      void b.memory.read(x.buffer, 0, 64).catch(() => {});
+      console.log('enqueued');
+      if (process.argv[1] === 'throw') throw new Error('on purpose');
+      process.exit(0);`;
+    const run = (how: string) =>
+      promisify(execFile)(process.execPath, ['--conditions=source', '--input-type=module', '-e', program, how]).then(
+        ({ stdout }) => ({ code: 0, signal: null, stdout }),
+        (error: { code: number; signal: string | null; stdout: string }) => error,
+      );
+    for (let i = 0; i < 2; i++) expect(await run('exit')).toMatchObject({ code: 0, stdout: 'enqueued\n' });
+    expect(await run('throw')).toMatchObject({ code: 1, signal: null, stdout: 'enqueued\n' });
+  });
+});
