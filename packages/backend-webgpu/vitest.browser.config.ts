@@ -18,10 +18,9 @@ const args = [
   '--disable-sync',
 ];
 
-export default mergeConfig(base, {
+export default mergeConfig({ ...base, test: { ...base.test, include: ['tests/browser/**/*.test.ts'] } }, {
   test: {
     name: 'backend-webgpu in Chromium',
-    include: ['tests/browser/**/*.test.ts'],
     testTimeout: 300_000,
     browser: {
       enabled: true,
