@@ -5,6 +5,7 @@ import { commandHelp, generalHelp } from './options/help.ts';
 import { parseOptions } from './options/parse.ts';
 import type { Settings } from './options/schema.ts';
 import { Console } from './report/console.ts';
+import { Interrupted } from './run/interrupt.ts';
 import { version } from './version.ts';
 
 type Run = (settings: Settings, ui: Console) => Promise<number>;
@@ -52,6 +53,7 @@ export async function lowrank(argv: readonly string[]): Promise<number> {
     const settings = await parseOptions(command, rest);
     return await (await run[command]())(settings, new Console({ json: settings.json }));
   } catch (error) {
+    if (error instanceof Interrupted) return 130;
     process.stderr.write(`${messageOf(error)}\n`);
     return error instanceof UsageError ? 2 : 1;
   }

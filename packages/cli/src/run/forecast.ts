@@ -41,7 +41,7 @@ export interface ForecastInput {
 }
 
 /** Steps that are tried: shapes come eagerly, are recorded, are replayed, and make room for others. */
-const mostSteps = 64;
+const mostSteps = 24;
 
 /**
  * The memory of a training run, from the same code on a backend that computes nothing: shapes, kernels and pool are those of `backend`.
@@ -73,7 +73,8 @@ export async function forecast(input: ForecastInput, method: Method): Promise<Fo
     ...rows,
     device,
     model: trainee.model,
-    evalData: input.evalData,
+    evalData:
+      input.evalData && longestFirst(input.evalData).slice(0, settings.evalBatchSize ?? settings.batchSize ?? 8),
     maxSteps: Math.min(steps, mostSteps),
     ...(dropout ? { dropoutSeed: seed } : {}),
   });

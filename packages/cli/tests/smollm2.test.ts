@@ -1,0 +1,287 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { cpuBackend } from '@lowrank/backend-cpu';
+import { bytesSource, openSafetensors } from '@lowrank/formats';
+import { folderSinks } from '@lowrank/formats/node';
+import { LoraModel, peftTensors } from '@lowrank/lora';
+import { loadAdapterFolder, saveAdapterFolder } from '@lowrank/lora/node';
+import { mergeAdapter, saveModel } from '@lowrank/merge';
+import { type CausalLm, loadModel, loadTokenizer } from '@lowrank/models';
+import { folderFiles } from '@lowrank/models/node';
+import { BlockwiseWeight, fromBnbTensors, toBnbTensors } from '@lowrank/nf4';
+import { Device, keep, noGrad, type RecomputePolicy, scope } from '@lowrank/tensor';
+import { encodeDataset, Trainer } from '@lowrank/trainer';
+import { readFileRecords } from '@lowrank/trainer/node';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { modelsDir, need, pythonPath, sharedPath } from '../../../scripts/testing/shared.ts';
+
+/** The recorded run of scripts/reference/smollm2_train.py --initial formula. */
+interface Recorded {
+  losses: number[];
+  tokens: number[];
+  gradNorms: number[];
+  lr: number;
+  finalNorms: Record<string, number>;
+}
+
+const root = join(import.meta.dirname, '../../..');
+const models = modelsDir();
+const data = sharedPath('data/gsm8k/train.jsonl');
+const python = pythonPath();
+let device: Device;
+beforeAll(async () => {
+  device = new Device(await cpuBackend());
+});
+afterEach(() => expect(device.memory().live, 'leaked bytes').toBe(0));
+afterAll(() => device.close());
+
+async function load(folder: string, base: 'dense' | 'bnb'): Promise<CausalLm> {
+  const files = await folderFiles(
+    join(folder, base === 'dense' ? 'SmolLM2-135M-Instruct' : 'SmolLM2-135M-Instruct-bnb-4bit'),
+  );
+  return loadModel(device, files, {
+    computeDtype: 'f32',
+    blockwise: (name, names, read) => fromBnbTensors(device, name, names, read),
+  });
+}
+
+/** MurmurHash3's finalizer. */
+function fmix32(x: number): number {
+  let h = x >>> 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+/** An adapter whose A any language can make again: see smollm2_train.py. */
+function formulaAdapter(model: CausalLm): LoraModel {
+  const lora = new LoraModel(model, device);
+  const adapter = lora.addAdapter('default', { r: 16, loraAlpha: 32, targetModules: 'all-linear' });
+  const factors = [...peftTensors(lora, adapter)]
+    .filter(([key]) => key.includes('.lora_A.'))
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [t, [, tensor]] of factors.entries()) {
+    const bound = Math.sqrt(tensor.shape[1]!);
+    device.write(
+      tensor,
+      Float32Array.from({ length: tensor.size }, (_, i) => (fmix32(t * 2 ** 20 + i) / 2 ** 31 - 1) / bound),
+    );
+  }
+  return lora;
+}
+
+async function train(
+  model: CausalLm,
+  lora: LoraModel,
+  folder: string,
+  rows: string,
+  steps: number,
+  options: { recompute?: RecomputePolicy; accumulate?: number; batch?: number } = {},
+) {
+  const tokenizer = await loadTokenizer(await folderFiles(join(folder, 'SmolLM2-135M-Instruct')));
+  const { accumulate = 1, batch = 1 } = options;
+  const records: object[] = [];
+  for await (const { value } of readFileRecords(rows)) if (records.push(value) === steps * accumulate * batch) break;
+  const set = await encodeDataset(records, tokenizer, {
+    prompt: '{question}\n',
+    completion: '{answer}',
+    maxLength: 256,
+  });
+  const steps_: { loss: number; gradNorm: number; tokens: number }[] = [];
+  const trainer = new Trainer({
+    device,
+    model: {
+      parameters: () => lora.trainableParameters(),
+      hidden: (ids, input) => model.hidden(ids, input),
+      head: (r) => model.head(r),
+      prepare: (n) => model.prepare(n),
+    },
+    data: set,
+    batchSize: batch,
+    gradientAccumulationSteps: accumulate,
+    maxSteps: steps,
+    shuffle: false,
+    learningRate: 5e-4,
+    lrScheduler: 'constant',
+    recompute: options.recompute ?? 'none',
+    onLog: ({ loss, gradNorm, tokens }) => void steps_.push({ loss, gradNorm, tokens }),
+  });
+  await trainer.train();
+  trainer.dispose();
+  return steps_;
+}
+
+const relative = (a: number, b: number) => Math.abs(a - b) / Math.abs(b);
+
+describe.each(['dense', 'bnb'] as const)('SmolLM2-135M-Instruct, %s base: LoRA as PEFT trains it', (base) => {
+  test('20 losses and the final adapter are those of PEFT within 1e-3', { timeout: 900_000 }, async (context) => {
+    const folder = need(context, models);
+    const rows = need(context, data);
+    const want = JSON.parse(readFileSync(join(root, `fixtures/smollm2/train-${base}-1.json`), 'utf8')) as Recorded;
+    const model = await load(folder, base);
+    const lora = formulaAdapter(model);
+    const got = await train(model, lora, folder, rows, Number(process.env.N ?? want.losses.length));
+    expect(got.map((s) => s.tokens)).toEqual(want.tokens.slice(0, got.length));
+    if (process.env.SHOW)
+      console.log(
+        got
+          .map((s, i) =>
+            [s.loss, want.losses[i], relative(s.loss, want.losses[i]!), s.gradNorm, want.gradNorms[i]].join(' '),
+          )
+          .join('\n'),
+      );
+    const worst = Math.max(...got.map((s, i) => relative(s.loss, want.losses[i]!)));
+    let parted = 0;
+    let compared = 0;
+    for (const [key, tensor] of peftTensors(lora, lora.adapters.get('default')!)) {
+      if (!(key in want.finalNorms)) continue;
+      const norm = Math.hypot(...((await tensor.toArray()) as Float32Array));
+      compared++;
+      parted = Math.max(parted, relative(norm, want.finalNorms[key]!));
+    }
+    console.log(
+      `SmolLM2 ${base}: largest relative difference from PEFT in ${got.length} losses ${worst.toExponential(1)}, in the norms of the final tensors ${parted.toExponential(1)}`,
+    );
+    expect(compared).toBe(Object.keys(want.finalNorms).length);
+    expect(worst).toBeLessThan(1e-3);
+    expect(parted).toBeLessThan(1e-3);
+    lora.dispose();
+    model.dispose();
+  });
+});
+
+test('recompute and accumulation change nothing', { timeout: 600_000 }, async (context) => {
+  const folder = need(context, models);
+  const rows = need(context, data);
+  const losses: Record<string, number[]> = {};
+  for (const [name, options] of [
+    ['none', {}],
+    ['selective', { recompute: 'selective' }],
+    ['block', { recompute: 'block' }],
+  ] as const) {
+    const model = await load(folder, 'bnb');
+    const lora = formulaAdapter(model);
+    losses[name] = (await train(model, lora, folder, rows, 2, options)).map((s) => s.loss);
+    lora.dispose();
+    model.dispose();
+  }
+  expect(losses.selective).toEqual(losses.none);
+  expect(losses.block).toEqual(losses.none);
+  for (const [name, options] of [
+    ['whole', { batch: 2 }],
+    ['parts', { accumulate: 2 }],
+  ] as const) {
+    const model = await load(folder, 'dense');
+    const lora = formulaAdapter(model);
+    losses[name] = (await train(model, lora, folder, rows, 2, options)).map((s) => s.loss);
+    lora.dispose();
+    model.dispose();
+  }
+  for (const [i, loss] of losses.parts!.entries()) expect(relative(loss, losses.whole![i]!)).toBeLessThan(1e-5);
+});
+
+test('PEFT, transformers and bitsandbytes load the adapter, the merged model and the 4-bit checkpoint, with our logits', {
+  timeout: 900_000,
+}, async (context) => {
+  const folder = need(context, models);
+  const rows = need(context, data);
+  const interpreter = need(context, python);
+  const dir = await mkdtemp(join(tmpdir(), 'lowrank-real-'));
+  const base = join(folder, 'SmolLM2-135M-Instruct');
+  const config = JSON.parse(readFileSync(join(base, 'config.json'), 'utf8'));
+  const tokenizer = await loadTokenizer(await folderFiles(base));
+  const prompts = ['The capital of France is', 'Natalia sold clips to 48 of her friends in April, and then'].map(
+    (text) => ({ ids: [...tokenizer.encode(text)], positions: [3] }),
+  );
+  await writeFile(join(dir, 'prompts.json'), JSON.stringify(prompts));
+
+  const logits = async (model: CausalLm) => {
+    const out: Float32Array[] = [];
+    for (const { ids, positions } of prompts) {
+      const input = keep(device.tensor([ids], { dtype: 'i32' }));
+      const y = keep(
+        noGrad(() =>
+          scope(() =>
+            model.head(
+              model
+                .hidden(input)
+                .reshape([ids.length, -1])
+                .slice(0, positions[0]!, positions[0]! + 1),
+            ),
+          ),
+        ),
+      );
+      out.push(((await y.toArray()) as Float32Array).slice());
+      input.dispose();
+      y.dispose();
+    }
+    return out;
+  };
+  const theirs = async (args: string[]) => {
+    const file = join(dir, 'out.safetensors');
+    execFileSync(
+      interpreter,
+      [
+        join(root, 'scripts/reference/check_outputs.py'),
+        ...args,
+        '--prompts',
+        join(dir, 'prompts.json'),
+        '--output',
+        file,
+      ],
+      { stdio: 'pipe' },
+    );
+    const opened = await openSafetensors(bytesSource(new Uint8Array(readFileSync(file)), 'out'));
+    return Promise.all(
+      prompts.map(async (_, i) => new Float32Array(new Uint8Array(await opened.read(String(i))).buffer)),
+    );
+  };
+  const compare = (name: string, ours: Float32Array[], other: Float32Array[]) => {
+    let worst = 0;
+    for (const [i, row] of ours.entries())
+      row.forEach((v, j) => {
+        worst = Math.max(worst, Math.abs(v - other[i]![j]!));
+      });
+    console.log(`SmolLM2 ${name}: largest logit difference ${worst.toExponential(1)}`);
+    expect(worst, name).toBeLessThan(1e-3);
+  };
+
+  const model = await load(folder, 'dense');
+  const lora = formulaAdapter(model);
+  await train(model, lora, folder, rows, 2);
+  await saveAdapterFolder(lora, 'default', join(dir, 'adapter'));
+  const adapted = await logits(model);
+  compare('adapter in PEFT', adapted, await theirs(['--model', base, '--adapter', join(dir, 'adapter')]));
+
+  const report = await mergeAdapter(lora, { dense: 'f32' });
+  await saveModel(model, folderSinks(join(dir, 'merged')), { config, dtype: 'f32' });
+  compare('merged model in transformers', await logits(model), await theirs(['--model', join(dir, 'merged')]));
+  report.dispose();
+  lora.dispose();
+  model.dispose();
+
+  const merged = await loadModel(device, await folderFiles(join(dir, 'merged')), {
+    computeDtype: 'f32',
+    weightDtype: 'f32',
+    quantize: (_, values) => BlockwiseWeight.quantize(values),
+  });
+  await saveModel(merged, folderSinks(join(dir, 'nf4')), {
+    config,
+    dtype: 'f32',
+    quantized: (name, w) => toBnbTensors(name, w as BlockwiseWeight, 'f32'),
+  });
+  compare('4-bit checkpoint in bitsandbytes', await logits(merged), await theirs(['--model', join(dir, 'nf4')]));
+  merged.dispose();
+
+  // and back: the adapter that PEFT could read loads here to the same logits
+  const again = await load(folder, 'dense');
+  const restored = new LoraModel(again, device);
+  await loadAdapterFolder(restored, join(dir, 'adapter'));
+  compare('adapter read back', await logits(again), adapted);
+  restored.dispose();
+  again.dispose();
+  await rm(dir, { recursive: true });
+});
