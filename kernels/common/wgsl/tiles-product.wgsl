@@ -14,14 +14,13 @@
 #endfor
       }
       if step > 0u {
-        for (var kk = 0u; kk < $(BK)u; kk += $(UNROLL)u) {
-#for u in 0..$(UNROLL)
+        for (var block = 0u; block < inner_blocks; block++) {
+          let left_exchange = exchange(block, left_vectors);
+          let right_exchange = exchange(block, right_vectors);
+#for u in 0..4
           {
-            let inner = kk + $(u)u;
-            let left_at = inner * left_vectors;
-            let right_at = inner * right_vectors;
-            let left_exchange = exchange(inner >> 2u, left_vectors);
-            let right_exchange = exchange(inner >> 2u, right_vectors);
+            let left_at = (block * 4u + $(u)u) * left_vectors;
+            let right_at = (block * 4u + $(u)u) * right_vectors;
 #for g in 0..$(TMV)
             let a$(g) = left_tile[left_at + ((ty + $(g)u * (left_vectors / $(TMV)u)) ^ left_exchange)];
 #endfor

@@ -1,4 +1,4 @@
-// Times ops on the device: node --conditions=source bench/ops.mjs [filter] [--tile=128x128x16x8x8] [--unroll=4] [--no-matrix] [--features=portable]
+// Times ops on the device: node --conditions=source bench/ops.mjs [filter] [--tile=128x128x16x8x8] [--no-matrix] [--features=portable]
 // One JSON line a case. GPU time comes from timestamp queries where there are any, else from the clock over many calls.
 import { parseArgs } from 'node:util';
 import { nf4Codebook } from '@lowrank/kernels';
@@ -10,7 +10,6 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     tile: { type: 'string' },
-    unroll: { type: 'string' },
     'no-matrix': { type: 'boolean' },
     features: { type: 'string' },
     size: { type: 'string', default: '4096' },
@@ -25,7 +24,6 @@ if (values.tile) {
   const [BM, BN, BK, TM, TN] = values.tile.split('x').map(Number);
   launcher.variants.tile = { BM, BN, BK, TM, TN };
 }
-if (values.unroll) launcher.variants.unroll = Number(values.unroll);
 const { memory, primitives, fused } = backend;
 const bytes = { f32: 4, f16: 2, bf16: 2, u8: 1, i32: 4, u32: 4 };
 

@@ -1,8 +1,15 @@
 import { LowrankError } from '@lowrank/kernels';
+import type { TileShape } from './gpu/variants.ts';
 
 /** Optional features that kernels have variants for. */
 export type WebGpuFeature = 'shader-f16' | 'subgroups' | 'chromium-experimental-subgroup-matrix' | 'timestamp-query';
 const known: readonly WebGpuFeature[] = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix', 'timestamp-query'];
+
+/** What was measured once on an adapter; plain data, to be kept by the caller under the adapter's name. */
+export interface Tuning {
+  /** The portable tile of large products. */
+  readonly large: TileShape;
+}
 
 export interface WebGpuOptions {
   /** Where adapters come from; `navigator.gpu`, or the package `webgpu` in Node, where absent. */
@@ -16,6 +23,8 @@ export interface WebGpuOptions {
   readonly features?: 'auto' | 'portable' | readonly WebGpuFeature[];
   /** A device of one's own; then `adapter` and `features` are not used. */
   readonly device?: GPUDevice;
+  /** What `tune` found on this adapter before. */
+  readonly tuning?: Tuning;
   /** Options of Dawn in Node, for instance `['backend=vulkan', 'enable-dawn-features=…']`. */
   readonly dawn?: readonly string[];
 }

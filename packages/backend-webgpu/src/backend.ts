@@ -1,5 +1,5 @@
 import { type Backend, type Capabilities, dtypes, LowrankError } from '@lowrank/kernels';
-import { type AdapterFacts, adapterFacts, findAdapter, openDevice, type WebGpuOptions } from './adapter.ts';
+import { type AdapterFacts, adapterFacts, findAdapter, openDevice, type Tuning, type WebGpuOptions } from './adapter.ts';
 import { wgsl } from './generated/wgsl.ts';
 import { Gpu } from './gpu/gpu.ts';
 import { Launcher } from './gpu/launcher.ts';
@@ -16,6 +16,7 @@ import { quantOps } from './ops/quant.ts';
 import { reduce, scatterAdd } from './ops/reduce.ts';
 import { rowOps } from './ops/rows.ts';
 import { tryMatrices } from './probe.ts';
+import { tune } from './tune.ts';
 
 /** The contract's backend, and what WebGPU has beside. */
 export interface WebGpuBackend extends Backend {
@@ -25,6 +26,8 @@ export interface WebGpuBackend extends Backend {
   readonly pipelines: () => number;
   /** Which kernel variants are in use, and why others are not. */
   readonly variants: () => { readonly name: string; readonly inUse: boolean; readonly reason?: string }[];
+  /** Measures tiles of large products, some seconds; uses the fastest from then on. Give the answer to the next `webgpuBackend`. */
+  tune(): Promise<Tuning>;
   /**
    * Nanoseconds that the device takes for the dispatches of `fn`, some 500 at most. Throws a LowrankError without the feature
    * `timestamp-query`.
@@ -38,6 +41,7 @@ export async function webgpuBackend(options: WebGpuOptions = {}): Promise<WebGpu
   const device = options.device ?? (await openDevice(adapter!, options.features));
   const info = adapter?.info ?? device.adapterInfo;
   const { backend, launcher } = createBackend(device, adapterFacts(info, device));
+  launcher.variants.large = options.tuning?.large;
   await tryMatrices(backend, launcher, info);
   return backend;
 }
@@ -122,6 +126,7 @@ export function createBackend(
       await device.lost;
     },
     variants: () => launcher.variants.list(),
+    tune: () => tune(backend, launcher),
     gpuTime: (fn) => deviceTime(gpu, stream, fn),
   };
   return { backend, launcher };

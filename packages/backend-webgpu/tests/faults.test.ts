@@ -105,6 +105,16 @@ describe.skipIf(reason !== undefined)(`faults of WebGPU${reason ? ` (skipped: ${
     expect(backend.device.limits.maxComputeWorkgroupStorageSize).toBe(16384);
   });
 
+  test('tuning measures, and its answer serves the next backend', async () => {
+    const backend = await create();
+    const { large } = await backend.tune();
+    expect(large.BM * large.BN).toBeGreaterThan(0);
+    const next = await create({ tuning: { large } });
+    const x = tensor(next, [600, 600]);
+    next.primitives.matmul({ inputs: { a: x, b: x }, outputs: { y: tensor(next, [600, 600]) }, attrs: {} });
+    await next.synchronize();
+  });
+
   test('a process ends cleanly with work in flight', async () => {
     const source = new URL('../src/index.ts', import.meta.url).href;
     const program = `

@@ -19,10 +19,10 @@ export interface TileShape {
 export class Variants {
   /** Products of f16 on subgroup matrices. */
   matrix: MatrixVariant | undefined;
+  /** The portable tile of large products, where it was measured. */
+  large: TileShape | undefined;
   /** Every portable product by this tile, whatever its shape: for measurements and tests. */
   tile: TileShape | undefined;
-  /** Steps of the inner axis written out in a row. */
-  unroll = 1;
   readonly #refused = new Map<string, string>();
 
   refuse(name: string, reason: string): void {

@@ -2,7 +2,7 @@ import { contiguousStrides, specOf, type View } from '@lowrank/kernels';
 import type { Arg, Bound, Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
 import { elementwise } from '../gpu/strided.ts';
-import { type Access, accessOf, chooseSplits, chooseTile, eightAccess, type Matrix, matrixTile, storeOf, type Tile, threadsOf } from './tiles.ts';
+import { type Access, accessOf, chooseSplits, chooseTile, eightAccess, largeTiles, type Matrix, matrixTile, storeOf, type Tile, threadsOf } from './tiles.ts';
 
 /** y = alpha · a · b + beta · c (+ h · lᵀ · scale), with b dense or quantized. */
 export interface Product {
@@ -53,7 +53,7 @@ interface Plan {
 export function runProduct(launcher: Launcher, scratch: Scratch | undefined, p: Product): void {
   const plan = matrixPlan(launcher, p) ?? portablePlan(launcher, p);
   const count = p.batch[0] * p.batch[1];
-  const splits = scratch ? chooseSplits(plan.tile, p.m, p.n, p.k, count) : 1;
+  const splits = scratch ? chooseSplits(p.m, p.n, p.k, count) : 1;
   if (!scratch || splits === 1) return launchProduct(launcher, p, plan, 1);
   const { m, n } = p;
   const shape = [...p.batch, m, n];
@@ -81,9 +81,10 @@ export function addUp(launcher: Launcher, p: Pick<Product, 'op' | 'batch' | 'm' 
 }
 
 function portablePlan(launcher: Launcher, p: Product): Plan {
+  const { variants } = launcher;
   const tableBytes = p.quant ? (1 << p.quant.bits) * 4 : 0;
   return {
-    tile: launcher.variants.tile ?? chooseTile(launcher.gpu, p.m, p.n, p.batch[0] * p.batch[1], tableBytes),
+    tile: variants.tile ?? chooseTile(launcher.gpu, variants.large ?? largeTiles[0]!, p.m, p.n, p.batch[0] * p.batch[1], tableBytes),
     a: accessOf(p.a),
     b: p.b ? accessOf(p.b) : { mode: 'any', vector: 1, innerFirst: !p.quant!.transposed },
     h: p.extra && accessOf(p.extra.h),
@@ -141,18 +142,17 @@ function launchProduct(launcher: Launcher, p: Product, { tile, a, b, h, l }: Pla
     defines.TRANSPOSED = p.quant.transposed;
     defines.ALIGNED = p.quant.width % 4 === 0 && p.quant.codes.byteOffset % 4 === 0;
   }
-  Object.assign(defines, tile.matrix ? { OFFSET_UNIT: tile.matrix.offsetUnit, STRIDE_UNIT: tile.matrix.strideUnit } : tileDefines(tile, launcher.variants.unroll));
+  Object.assign(defines, tile.matrix ? { OFFSET_UNIT: tile.matrix.offsetUnit, STRIDE_UNIT: tile.matrix.strideUnit } : tileDefines(tile));
   const file = `${p.quant ? 'quant-matmul' : 'matmul'}/${tile.matrix ? 'matrix' : p.quant ? 'quant-matmul' : 'matmul'}.wgsl`;
   launcher.launch(bound, file, defines, Math.ceil(p.n / tile.BN), Math.ceil(p.m / tile.BM), p.batch[0] * p.batch[1] * splits);
 }
 
 /** What tiles.wgsl needs of a tile. */
-function tileDefines(tile: Tile, unroll: number): Record<string, number> {
+function tileDefines(tile: Tile): Record<string, number> {
   const { BM, BN, BK, TM, TN } = tile;
   const threads = threadsOf(tile);
   const defines: Record<string, number> = { BM, BN, BK, TM, TN, TMV: TM / 4, TNV: TN / 4 };
   defines.LOADS = Math.ceil((((BM + BN) / 4) * (BK / 4)) / threads);
-  defines.UNROLL = unroll;
   for (let i = 0; i < TM; i++) defines[`VECTOR_OF_${i}`] = i >> 2;
   return defines;
 }

@@ -29,7 +29,16 @@ export interface Tile extends TileShape {
   readonly matrix?: MatrixVariant;
 }
 
-const large: Tile = { BM: 128, BN: 128, BK: 16, TM: 8, TN: 8 };
+/** Tiles for large products, the usual one first; `tune` finds out which suits a device. */
+export const largeTiles: readonly TileShape[] = [
+  { BM: 128, BN: 128, BK: 16, TM: 8, TN: 8 },
+  { BM: 128, BN: 128, BK: 8, TM: 8, TN: 8 },
+  { BM: 128, BN: 64, BK: 16, TM: 8, TN: 8 },
+  { BM: 128, BN: 64, BK: 16, TM: 8, TN: 4 },
+  { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4 },
+  { BM: 64, BN: 64, BK: 16, TM: 4, TN: 4 },
+  { BM: 64, BN: 64, BK: 32, TM: 4, TN: 4 },
+];
 const middle: Tile = { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4 };
 const low: Tile = { BM: 32, BN: 64, BK: 16, TM: 4, TN: 4 };
 const flat: Tile = { BM: 16, BN: 64, BK: 16, TM: 4, TN: 4 };
@@ -44,18 +53,23 @@ export function matrixTile(matrix: MatrixVariant): Tile {
   return { BM: 128, BN: 128, BK: 32, TM: 4, TN: 4, matrix };
 }
 
+/** Bytes of workgroup memory that a tile takes. */
+export function tileBytes({ BM, BN, BK }: TileShape): number {
+  return (BM + BN) * BK * 4;
+}
+
 /** The portable tile for a product of m × n, by shape alone; `extraBytes` of workgroup memory go to something else. */
-export function chooseTile(gpu: Gpu, m: number, n: number, batch: number, extraBytes = 0): Tile {
+export function chooseTile(gpu: Gpu, large: TileShape, m: number, n: number, batch: number, extraBytes = 0): Tile {
   if (m <= 16) return flat;
   if (n <= 16) return tall;
   if (m <= 32) return low;
-  const fits = (large.BM + large.BN) * large.BK * 4 + extraBytes <= gpu.workgroupBytes;
+  const fits = tileBytes(large) + extraBytes <= gpu.workgroupBytes;
   return fits && Math.ceil(m / 128) * Math.ceil(n / 128) * batch >= 64 ? large : middle;
 }
 
 /** Ranges that the inner axis is cut into where the outputs alone would leave a device idle. By shape alone, so that sums keep their order. */
-export function chooseSplits(tile: Tile, m: number, n: number, k: number, batch: number): number {
-  const groups = Math.ceil(m / tile.BM) * Math.ceil(n / tile.BN) * batch;
+export function chooseSplits(m: number, n: number, k: number, batch: number): number {
+  const groups = Math.ceil(m / 64) * Math.ceil(n / 64) * batch;
   if (groups >= 96 || k < 512) return 1;
   const most = Math.floor(2 ** 22 / Math.max(1, m * n * batch)); // 16 MiB of partial sums
   return Math.max(1, Math.min(Math.ceil(192 / groups), Math.floor(k / 128), most, 64));
