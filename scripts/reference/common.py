@@ -7,12 +7,12 @@ from pathlib import Path
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # bitsandbytes compiles some fallbacks; the eager ones give the same bits sooner
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("LOWRANK_THREADS", "2"))
 
 import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("LOWRANK_THREADS", "2")))
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIXTURES = REPOSITORY / "fixtures"
