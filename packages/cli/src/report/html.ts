@@ -38,7 +38,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
 .facts li { list-style: none; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .9rem; }
 .facts b { display: block; font-size: 1.15rem; } .facts span { color: var(--soft); font-size: .85rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1.2rem; }
-.chart { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem; overflow: hidden; }
+.chart { min-width: 0; border: 1px solid var(--line); border-radius: .5rem; padding: .6rem; overflow: hidden; }
 table { border-collapse: collapse; font-size: .9rem; } th { text-align: left; font-weight: 500; color: var(--soft); padding-right: 2rem; } td, th { border-bottom: 1px solid var(--line); padding: .25rem 1.2rem .25rem 0; vertical-align: top; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); border-radius: .5rem; padding: .7rem; margin: .3rem 0; font-size: .85rem; }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: .8rem; } .answers span { color: var(--soft); font-size: .85rem; }
@@ -50,16 +50,21 @@ const { charts } = JSON.parse(document.getElementById('data').textContent);
 const ink = getComputedStyle(document.body).getPropertyValue('--soft');
 const line = getComputedStyle(document.body).getPropertyValue('--line');
 const colours = ['#2f6fdf', '#e0703a', '#5b9c4a'];
-for (const { title, series, data } of charts) {
+// all places first: the grid's columns depend on how many there are
+const places = charts.map(() => {
   const place = document.createElement('div');
   place.className = 'chart';
   document.getElementById('charts').append(place);
+  return place;
+});
+for (const [i, { title, series, data }] of charts.entries()) {
+  const place = places[i];
   const axis = { stroke: ink, grid: { stroke: line }, ticks: { stroke: line } };
   const plot = new uPlot({
     title, width: place.clientWidth - 20, height: 240,
     scales: { x: { time: false } },
     axes: [axis, { ...axis, size: 64 }],
-    series: [{ label: 'step' }, ...series.map((s, i) => ({ label: s.label, stroke: colours[s.colour ?? i], width: s.thin ? 1 : 2, points: { show: s.points ?? false }, spanGaps: true, alpha: s.thin ? 0.45 : 1 }))],
+    series: [{ label: 'step' }, ...series.map((s) => ({ label: s.label, stroke: colours[s.colour], width: s.thin ? 1 : 2, points: { show: s.points ?? false }, spanGaps: true, alpha: s.thin ? 0.45 : 1 }))],
   }, data, place);
   addEventListener('resize', () => plot.setSize({ width: place.clientWidth - 20, height: 240 }));
 }
