@@ -118,15 +118,20 @@ export async function bench(argv: readonly string[], speech: Speech, signal: Abo
       if (options.json) speech.out(JSON.stringify(record));
     },
   });
-  const interrupted = await run(session, reach);
+  let broken: string | undefined;
+  const interrupted = await run(session, reach).catch((error: unknown) => {
+    broken = error instanceof Error ? error.stack : String(error);
+    return false;
+  });
   const html = options.html ?? path.replace(/(\.jsonl)?$/, '.html');
   mkdirSync(dirname(html), { recursive: true });
   writeFileSync(html, await htmlReport(session.records));
   say(`\n${table(session.records)}`);
   if (old) say(`\nagainst ${options.compare}\n${comparison(old, session.records)}`);
   say(`\nrecords ${path}\nreport  ${html}`);
+  if (broken) speech.err(`the run ended early, its records so far are whole: ${broken}`);
   if (interrupted) say('interrupted: the records hold what was measured until then');
-  return interrupted ? 130 : session.failed ? 1 : 0;
+  return interrupted ? 130 : broken || session.failed ? 1 : 0;
 }
 
 /** Runs the suites; true where a signal ended them. */

@@ -17,6 +17,7 @@ const { values } = parseArgs({
     out: { type: 'string' },
     layers: { type: 'string' },
     dtype: { type: 'string' },
+    'chunk-rows': { type: 'string' },
   },
 });
 
@@ -26,6 +27,7 @@ interface Case {
   readonly batch: number;
   readonly length: number;
   readonly recompute: RecomputePolicy;
+  readonly offload?: boolean;
 }
 
 const cases: Record<string, Case> = {
@@ -36,6 +38,39 @@ const cases: Record<string, Case> = {
   '8b-qlora-4-block': { shape: 'llama-3.1-8b', method: 'qlora', batch: 4, length: 2048, recompute: 'block' },
   '8b-qlora-4-selective': { shape: 'llama-3.1-8b', method: 'qlora', batch: 4, length: 2048, recompute: 'selective' },
   '8b-qlora-1-block': { shape: 'llama-3.1-8b', method: 'qlora', batch: 1, length: 2048, recompute: 'block' },
+  '8b-qlora-4-offload': {
+    shape: 'llama-3.1-8b',
+    method: 'qlora',
+    batch: 4,
+    length: 2048,
+    recompute: 'block',
+    offload: true,
+  },
+  '8b-qlora-1-offload': {
+    shape: 'llama-3.1-8b',
+    method: 'qlora',
+    batch: 1,
+    length: 2048,
+    recompute: 'block',
+    offload: true,
+  },
+  '8b-qlora-2-selective': { shape: 'llama-3.1-8b', method: 'qlora', batch: 2, length: 2048, recompute: 'selective' },
+  '8b-lora-4-offload': {
+    shape: 'llama-3.1-8b',
+    method: 'lora',
+    batch: 4,
+    length: 2048,
+    recompute: 'block',
+    offload: true,
+  },
+  '8b-lora-2-selective': { shape: 'llama-3.1-8b', method: 'lora', batch: 2, length: 2048, recompute: 'selective' },
+  'smol-qlora-8x512-selective': {
+    shape: 'smollm2-135m',
+    method: 'qlora',
+    batch: 8,
+    length: 512,
+    recompute: 'selective',
+  },
   '8b-qlora-2-none': { shape: 'llama-3.1-8b', method: 'qlora', batch: 2, length: 2048, recompute: 'none' },
   '8b-lora-4-block': { shape: 'llama-3.1-8b', method: 'lora', batch: 4, length: 2048, recompute: 'block' },
   '8b-lora-2-none': { shape: 'llama-3.1-8b', method: 'lora', batch: 2, length: 2048, recompute: 'none' },
@@ -66,6 +101,8 @@ for (const name of names) {
       recompute: c.recompute,
       dtype,
       steps: Number(values.steps),
+      ...(c.offload ? { offload: true } : {}),
+      ...(values['chunk-rows'] ? { chunkRows: Number(values['chunk-rows']) } : {}),
     });
     const sorted = [...r.milliseconds].sort((a, b) => a - b);
     line = {

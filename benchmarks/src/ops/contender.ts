@@ -24,8 +24,8 @@ export interface Contender {
 export class Refused extends Error {}
 
 /** Larger than last-level caches; operand sets rotate until so many bytes have passed. */
-const flushBytes = 96 * 2 ** 20;
-const mostSets = 8;
+const flushBytes = 64 * 2 ** 20;
+const mostSets = 48;
 
 export class BackendContender implements Contender {
   readonly facts: ContenderFacts;
