@@ -4,7 +4,7 @@
  *     node bundled/generate-instructions.ts [--seed 7] [--train 2400] [--heldout 200] [--out bundled/instructions]
  *
  * Records are `{"prompt", "completion"}`, one a line; a prompt ends with a newline. The same options give the same bytes. No
- * prompt stands in both parts, and no command either, but for those few (`SMALL`) that have hardly more than one slot value each.
+ * prompt stands in both parts, and no command of two slots or more.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -47,7 +47,7 @@ function say(draw: Draw, request: Request): string {
     const opening = draw.pick(['', '', '', 'tell me, ', 'hey, ']);
     return `${capital(opening + words)}?`;
   }
-  const statement = /^(I |the |it |nobody |at )/.test(words);
+  const statement = /^(I |the |it |at )/.test(words);
   if (statement) return `${capital(draw.pick(['', '', 'hey, ', 'well, ']) + words)}.`;
   if (draw.chance(0.25)) return `${draw.pick(['Can you', 'Could you', 'Will you', 'Would you please'])} ${words}?`;
   const opening = draw.pick(['', '', '', 'please ', 'hey, ', 'now ', 'I want you to ']);
@@ -55,10 +55,7 @@ function say(draw: Draw, request: Request): string {
   return `${capital(opening + words)}${closing}.`;
 }
 
-/** Actions with so few different commands that the held-out part may share them. */
-const SMALL: readonly string[] = ['call', 'lock', 'unlock'];
-
-/** Draws `count` records whose prompts are new to `prompts`, and whose commands are not in `taken`, small actions excepted. */
+/** Draws `count` records whose prompts are new to `prompts`, and whose commands, if of two slots or more, are not in `taken`. */
 function generate(draw: Draw, count: number, prompts: Set<string>, taken: ReadonlySet<string>): InstructionRecord[] {
   const records: InstructionRecord[] = [];
   let misses = 0;
@@ -66,7 +63,7 @@ function generate(draw: Draw, count: number, prompts: Set<string>, taken: Readon
     const request = draw.pick(RECIPES)(draw);
     const prompt = `${say(draw, request)}\n`;
     const completion = JSON.stringify(request.command);
-    if (prompts.has(prompt) || (taken.has(completion) && !SMALL.includes(request.command.do))) {
+    if (prompts.has(prompt) || (taken.has(completion) && Object.keys(request.command).length > 2)) {
       if (++misses > 100 * count) throw new Error(`generate: ${count} different records wanted: only ${records.length} found. Ask for fewer`);
       continue;
     }

@@ -71,11 +71,11 @@ const HOURS = ['twelve', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 
 /** A length of time as it is said, and in minutes. */
 function duration(draw: Draw): [string, number] {
   const form = draw.int(0, 9);
-  if (form < 5) {
+  if (form < 4) {
     const minutes = draw.int(2, 59);
     return [`${minutes} minutes`, minutes];
   }
-  if (form < 8) {
+  if (form < 7) {
     const [word, minutes] = draw.pick(NUMBER_WORDS);
     return [`${word} minutes`, minutes];
   }
@@ -141,7 +141,7 @@ function light(draw: Draw): Request {
     return { words, command: { do: 'light', room, set: level } };
   }
   const set = form === 1 ? 'on' : 'off';
-  const extra = set === 'on' ? [`light up the ${room}`, `it is too dark in the ${room}`] : [`make it dark in the ${room}`, `nobody needs the ${lamp} in the ${room}`];
+  const extra = set === 'on' ? [`light up the ${room}`, `it is too dark in the ${room}`] : [`make the ${room} dark`, `it is too bright in the ${room}`];
   const words = draw.pick([`turn ${set} the ${room} ${lamp}`, `switch the ${room} ${lamp} ${set}`, `turn the ${lamp} in the ${room} ${set}`, `switch ${set} the ${lamp} in the ${room}`, ...extra]);
   return { words, command: { do: 'light', room, set } };
 }
