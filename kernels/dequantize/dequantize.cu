@@ -6,26 +6,28 @@
 template <int T> DEVICE void dequantize4(const Quantized& w, void* y, i64 n, i64 ld, const FastDivide& rowVectors) {
   constexpr int unroll = 4;
   __shared__ float map[256];
-  const float offset = w.offset ? w.offset[0] : 0.f;
-  if (w.nestedAbsmax) {
-    for (int i = threadIdx.x; i < 256; i += blockDim.x) map[i] = w.nestedCodebook[i];
-    __syncthreads();
-  }
-  const float table = w.codebook[threadIdx.x & 15];
+  const bool nested = w.nestedAbsmax != nullptr;
   const i64 vectors = n >> 3;
   const i64 first = i64(blockIdx.x) * (256 * unroll) + threadIdx.x;
   u32 code[unroll];
-  float scale[unroll];
+  float scale[unroll], outer[unroll];
+  int place[unroll];
+  // Every load is on its way before the first is used.
 #pragma unroll
   for (int u = 0; u < unroll; u++) {
-    const i64 v = first + u * 256;
+    const i64 v = first + u * 256, b = (v << 3) >> w.shift;
     code[u] = v < vectors ? reinterpret_cast<const u32*>(w.codes)[v] : 0;
+    place[u] = nested && v < vectors ? static_cast<const u8*>(w.absmax)[b] : 0;
+    outer[u] = v >= vectors ? 0.f : nested ? w.nestedAbsmax[b >> 8] : static_cast<const float*>(w.absmax)[b];
+  }
+  const float offset = w.offset ? w.offset[0] : 0.f;
+  const float table = w.codebook[threadIdx.x & 15];
+  if (nested) {
+    for (int i = threadIdx.x; i < 256; i += blockDim.x) map[i] = w.nestedCodebook[i];
+    __syncthreads();
   }
 #pragma unroll
-  for (int u = 0; u < unroll; u++) {
-    const i64 v = first + u * 256;
-    scale[u] = v < vectors ? scaleOf(w, map, offset, (v << 3) >> w.shift) : 0.f;
-  }
+  for (int u = 0; u < unroll; u++) scale[u] = nested ? __fadd_rn(__fmul_rn(map[place[u]], outer[u]), offset) : outer[u];
 #pragma unroll
   for (int u = 0; u < unroll; u++) {
     const i64 v = first + u * 256;

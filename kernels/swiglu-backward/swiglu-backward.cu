@@ -20,3 +20,27 @@ KERNEL swiglu_backward_rows(const void* dy, const void* x, void* dx, i64 rows, i
     storeChunk(dx, tdy, r * dxRow + n, i, n, wide, up);
   }
 }
+
+/** grid (⌈n / 2048⌉, rows): aligned rows, a multiple of eight wide, of one dtype. */
+template <int T> DEVICE void swigluBackwardFast(const void* dy, const void* x, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow) {
+  const i64 i = (i64(blockIdx.x) * 256 + threadIdx.x) * 8;
+  if (i >= n) return;
+  for (i64 r = blockIdx.y; r < rows; r += gridDim.y) {
+    const Raw<T> a = loadRaw<T>(dy, r * dyRow + i), b = loadRaw<T>(x, r * xRow + i), c = loadRaw<T>(x, r * xRow + n + i);
+    float d[8], gate[8], up[8];
+    unpack<T>(a, d);
+    unpack<T>(b, gate);
+    unpack<T>(c, up);
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+      const float s = __fdividef(1.f, 1.f + __expf(-gate[j]));
+      const float dgate = d[j] * up[j] * s * (1.f + gate[j] * (1.f - s));
+      up[j] = d[j] * gate[j] * s;
+      gate[j] = dgate;
+    }
+    store8(dx, T, r * dxRow + i, gate);
+    store8(dx, T, r * dxRow + n + i, up);
+  }
+}
+KERNEL __launch_bounds__(256) swiglu_backward_bf16(const void* dy, const void* x, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow) { swigluBackwardFast<BF16>(dy, x, dx, rows, n, dyRow, xRow, dxRow); }
+KERNEL __launch_bounds__(256) swiglu_backward_f16(const void* dy, const void* x, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow) { swigluBackwardFast<F16>(dy, x, dx, rows, n, dyRow, xRow, dxRow); }

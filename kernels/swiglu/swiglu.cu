@@ -13,3 +13,30 @@ KERNEL swiglu_rows(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow, 
     storeChunk(y, dtype, r * yRow, i, n, wide, gate);
   }
 }
+
+/** grid (⌈n / (8 · 256 · unroll)⌉, rows): aligned rows, a multiple of eight wide. */
+template <int T> DEVICE void swigluFast(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow) {
+  constexpr int unroll = 2;
+  for (i64 r = blockIdx.y; r < rows; r += gridDim.y) {
+    Raw<T> gates[unroll], ups[unroll];
+    const i64 first = (i64(blockIdx.x) * (unroll * 256) + threadIdx.x) * 8;
+#pragma unroll
+    for (int u = 0; u < unroll; u++) {
+      const i64 i = first + u * 2048;
+      gates[u] = i < n ? loadRaw<T>(x, r * xRow + i) : Raw<T>{};
+      ups[u] = i < n ? loadRaw<T>(x, r * xRow + n + i) : Raw<T>{};
+    }
+#pragma unroll
+    for (int u = 0; u < unroll; u++) {
+      const i64 i = first + u * 2048;
+      float gate[8], up[8];
+      unpack<T>(gates[u], gate);
+      unpack<T>(ups[u], up);
+#pragma unroll
+      for (int j = 0; j < 8; j++) gate[j] = __fdividef(gate[j], 1.f + __expf(-gate[j])) * up[j];
+      if (i < n) store8(y, T, r * yRow + i, gate);
+    }
+  }
+}
+KERNEL __launch_bounds__(256) swiglu_bf16(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow) { swigluFast<BF16>(x, y, rows, n, xRow, yRow); }
+KERNEL __launch_bounds__(256) swiglu_f16(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow) { swigluFast<F16>(x, y, rows, n, xRow, yRow); }

@@ -92,13 +92,15 @@ class Expectation {
   toContain(x: unknown): void {
     this.#check((this.#actual as unknown[] | string).includes(x as never), `to contain ${show(x)}`);
   }
-  toThrow(x?: RegExp | string): void {
+  toThrow(x?: RegExp | string | (new (...args: never[]) => unknown)): void {
     let message: string | undefined;
     try {
       (this.#actual as () => void)();
     } catch (error) {
+      if (typeof x === 'function') return this.#check(error instanceof x, `to throw a ${x.name}, not ${String(error)}`);
       message = error instanceof Error ? error.message : String(error);
     }
+    if (typeof x === 'function') return this.#check(false, `to throw a ${x.name}`);
     this.#check(message !== undefined && (x === undefined || (typeof x === 'string' ? message.includes(x) : x.test(message))), `to throw${x ? ` ${x}` : ''}`);
   }
 }

@@ -33,7 +33,7 @@ if (!existsSync(packed) || statSync(packed).mtimeMs < statSync(process.execPath)
   execFileSync('xz', ['-f', '-T0', '-6', plain], { stdio: 'inherit' });
 }
 
-const entries = [join(native, 'bench/conformance.ts'), join(native, 'bench/selfcheck.ts'), ...process.argv.slice(2).map((f) => resolve(f))];
+const entries = [join(here, 'conformance.ts'), join(native, 'bench/selfcheck.ts'), ...process.argv.slice(2).map((f) => resolve(f))];
 for (const entry of entries)
   await build({
     entryPoints: [entry],

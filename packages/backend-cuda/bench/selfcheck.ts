@@ -10,7 +10,7 @@ const bench = new Bench(record);
 const { backend } = bench;
 const p = backend.primitives;
 const f = backend.fused;
-const wanted = (name: string) => !filter || name.includes(filter);
+const wanted = (name: string) => !filter || filter.split(',').some((part) => name.includes(part));
 const scratch = (bytes: number): View => bench.empty([bytes], 'u8');
 const { info } = bench.device;
 console.log(`${info.name}, ${info.multiprocessors} multiprocessors, ${(info.memoryBytes / 2 ** 30).toFixed(1)} GiB, L2 ${info.l2Bytes / 2 ** 20} MiB, sm_${bench.device.capability}, cuBLASLt ${bench.device.blas.version} (${bench.device.blas.path})`);
@@ -152,7 +152,10 @@ async function attentionFigures(suffix: string): Promise<void> {
     bench.free(q, k, v, dy, y, lse, dq, dk, dv, workspace);
   }
 }
-await group('attention', () => attentionFigures(''));
+await group('attention', () => {
+  bench.device.hopper = false;
+  return attentionFigures('');
+});
 
 /** Relative errors of one head of the last sample: y and dq of every query, dk and dv summed over the group in f64. */
 async function attentionReference(t: Record<'q' | 'k' | 'v' | 'dy' | 'y' | 'dq' | 'dk' | 'dv', View>, b: number, h: number) {
@@ -270,6 +273,32 @@ await group('lora', async () => {
   }
 });
 
+// What timing the library's candidates would gain over its first choice.
+await group('candidates', async () => {
+  const { native, handle } = bench.device;
+  const space = scratch(64 << 20);
+  for (const [m, n, k, transA, transB] of [
+    [8192, 6144, 4144, false, true], [8192, 4096, 4112, false, true], [8192, 14336, 4128, false, true], [8192, 4096, 14336, false, true],
+    [8192, 4096, 14336, false, false], [8192, 14336, 4096, false, false], [8192, 4096, 4096, false, false], [2048, 14336, 4128, false, true], [1024, 128256, 4096, false, true],
+  ] as const) {
+    const [a, b, d] = [bench.normal([m * k], 'bf16'), bench.normal([n * k], 'bf16'), bench.empty([m * n], 'bf16')];
+    const range = (v: View) => ({ memory: (v.buffer as { handle?: number }).handle!, offset: 0, bytes: v.shape[0]! * 2 });
+    for (const workspaceBytes of [32 << 20, 64 << 20]) {
+      const plan = native.matmulPlan(handle, { m, n, k, transA, transB, typeA: 14, typeB: 14, typeD: 14, lda: k, ldb: transB ? k : n, ldd: n, workspaceBytes, candidates: 8, align: 16 });
+      for (const index of plan.algos.keys()) {
+        native.matmulChoose(plan.handle, index);
+        const run = () => {
+          bench.device.commands.matmul(plan.handle, 1, 0, range(a), range(b), range(d), { memory: (space.buffer as { handle?: number }).handle!, offset: 0, bytes: workspaceBytes });
+          bench.device.flush();
+        };
+        await bench.time(`gemm ${m}×${n}×${k}${transB ? ' Tb' : ''} candidate ${index}, ${workspaceBytes >> 20} MiB`, [run], { flops: 2 * m * n * k });
+      }
+    }
+    bench.free(a, b, d);
+  }
+  bench.free(space);
+});
+
 await group('transfers', async () => {
   const bytes = 256 << 20;
   const view = bench.empty([bytes], 'u8');
@@ -291,9 +320,29 @@ await group('transfers', async () => {
 
 // Last: a kernel that hangs takes the rest with it.
 if (info.computeMajor === 9)
-  await group('hopper', () => {
+  await group('hopper', async () => {
+    // Odd lengths, ranges and masks against the kernel for every GPU, which the conformance suite holds against f64.
+    for (const [dtype, B, Tq, Tk, Hq, Hkv, D, causal, ranges] of [
+      ['bf16', 2, 333, 333, 6, 2, 128, true, false], ['f16', 1, 130, 517, 4, 4, 64, true, false], ['bf16', 2, 200, 77, 2, 1, 64, false, false],
+      ['f16', 2, 300, 300, 4, 2, 128, true, true], ['bf16', 1, 64, 1000, 3, 3, 128, false, true], ['bf16', 2, 96, 33, 2, 2, 128, true, false],
+    ] as const) {
+      const [q, k, v] = [bench.normal([B, Tq, Hq, D], dtype), bench.normal([B, Tk, Hkv, D], dtype), bench.normal([B, Tk, Hkv, D], dtype)];
+      const rows = (of: (t: number) => number): View => ({ ...bench.of('i32', Int32Array.from({ length: B * Tq }, (_, i) => of(i % Tq))), shape: [B, Tq], strides: [Tq, 1] });
+      const bounds = ranges ? { starts: rows((t) => Math.max(0, Math.floor(t / 50) * 50 - 20)), ends: rows((t) => Math.min(Tk, t % 7 === 0 ? 0 : Math.floor(t / 50) * 50 + 90)) } : {};
+      const outputs = [true, false].map((hopper) => {
+        bench.device.hopper = hopper;
+        const made = { y: bench.empty([B, Tq, Hq, D], dtype), lse: bench.empty([B, Hq, Tq], 'f32') };
+        f.attention!.run({ inputs: { q, k, v, ...bounds }, outputs: made, attrs: { scale: 1 / Math.sqrt(D), causal } });
+        return made;
+      });
+      const [a, b] = outputs as [(typeof outputs)[0], (typeof outputs)[0]];
+      const finite = (x: Float64Array) => x.map((value) => (value === -Infinity ? -1e4 : value));
+      const error = Math.max(relativeError(await bench.values(a.y), await bench.values(b.y)), relativeError(finite(await bench.values(a.lse)), finite(await bench.values(b.lse))));
+      bench.add({ name: `attention wgmma ${dtype} ${B}×${Hq}(${Hkv})×${Tq},${Tk}×${D}${causal ? ' causal' : ''}${ranges ? ' ranges' : ''}`, microseconds: 0, fastest: 0, error, right: error <= 4e-3 });
+      bench.free(q, k, v, a.y, a.lse, b.y, b.lse, ...Object.values(bounds));
+    }
     bench.device.hopper = true;
-    return attentionFigures(', wgmma');
+    await attentionFigures(', wgmma');
   });
 
 const wrong = bench.figures.filter((x) => x.right === false);

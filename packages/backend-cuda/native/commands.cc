@@ -103,6 +103,7 @@ void launch(Run& run, Reader& r) {
   if (argBytes > 4096) raise(run.env, op, "LOWRANK_BAD_COMMANDS", "parameters take more than 4096 bytes");
   alignas(64) uint8_t args[4096];
   std::memcpy(args, r.skip((argBytes + 7) & ~7u), argBytes);
+  bool mapped = false;
   for (uint32_t i = 0; i < relocs; i++) {
     const uint32_t at = r.next<uint32_t>();
     const Reloc kind = static_cast<Reloc>(r.next<uint32_t>());
@@ -110,6 +111,7 @@ void launch(Run& run, Reader& r) {
       if (at % 64 != 0 || at + sizeof(CUtensorMap) > argBytes)
         raise(run.env, op, "LOWRANK_BAD_COMMANDS", "a tensor map lies outside the parameters");
       encodeTensorMap(run, op, r, args + at);
+      mapped = true;
       continue;
     }
     if (kind != Reloc::Pointer && kind != Reloc::OptionalPointer)
@@ -142,8 +144,19 @@ void launch(Run& run, Reader& r) {
   }
   size_t argSize = argBytes;
   void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, args, CU_LAUNCH_PARAM_BUFFER_SIZE, &argSize, CU_LAUNCH_PARAM_END};
+  // Parameters aligned to 64 bytes do not begin where a packed buffer is copied to: these are given one by one.
+  void* params[64];
+  if (mapped) {
+    size_t count = 0, first = 0, offset = 0, bytes = 0;
+    while (count < 64 && run.cu.funcGetParamInfo && run.cu.funcGetParamInfo(f->function, count, &offset, &bytes) == CUDA_SUCCESS) {
+      if (count == 0) first = offset;
+      if (offset - first + bytes > argBytes) raise(run.env, op, "LOWRANK_BAD_COMMANDS", "the parameters are too short");
+      params[count++] = args + (offset - first);
+    }
+    if (count == 0) raise(run.env, op, "CUDA_ERROR_NOT_SUPPORTED", "this driver does not tell the parameters of a kernel");
+  }
   const CUresult result = run.cu.launchKernel(f->function, n[0], n[1], n[2], n[3], n[4], n[5], n[6], run.stream->stream,
-                                              nullptr, argBytes ? extra : nullptr);
+                                              mapped ? params : nullptr, mapped || argBytes == 0 ? nullptr : extra);
   noteLaunch(run.device, run.stream, f->name);
   ok(run.env, run.device, op, result);
   if (run.device->syncEachLaunch && !run.stream->capturing)

@@ -54,7 +54,7 @@ void Completer::loop() {
     }
     job->status = cu.eventSynchronize(job->event);
     if (job->status == CUDA_SUCCESS && job->staging.pointer && job->to && job->bytes)
-      std::memcpy(job->to, job->staging.pointer, job->bytes);
+      copyBytes(job->to, job->staging.pointer, job->bytes);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       finished_.push_back(job);

@@ -127,6 +127,7 @@ inline void* const CU_LAUNCH_PARAM_BUFFER_SIZE = reinterpret_cast<void*>(2);
 
 // Absent on some drivers; what needs them does without.
 #define LOWRANK_CUDA_OPTIONAL(X)                                                                                       \
+  X(funcGetParamInfo, cuFuncGetParamInfo, (CUfunction function, size_t index, size_t* offset, size_t* bytes))          \
   X(streamWriteValue32, cuStreamWriteValue32_v2, (CUstream stream, CUdeviceptr at, uint32_t value, unsigned flags))    \
   X(tensorMapEncodeTiled, cuTensorMapEncodeTiled,                                                                      \
     (CUtensorMap * map, int dataType, uint32_t rank, void* address, const uint64_t* dims, const uint64_t* strides,     \

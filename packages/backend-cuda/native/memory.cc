@@ -75,7 +75,7 @@ static Napi::Value write(const Napi::CallbackInfo& info) {
     // The device is slower than we are: wait for the oldest transfer rather than pin ever more memory.
     if (device->pendingWrites.size() >= 8 && bytes == kChunk) reapWrites(device, true);
     Staging staging = takeStaging(env, device, op, bytes);
-    std::memcpy(staging.pointer, data.data + at, bytes);
+    copyBytes(staging.pointer, data.data + at, bytes);
     CUresult r = cu.memcpyHtoDAsync(to + at, staging.pointer, bytes, stream->stream);
     if (r != CUDA_SUCCESS) {
       giveStaging(device, staging);
@@ -98,7 +98,7 @@ struct Piece {
 };
 void LOWRANK_CUDAAPI copyPiece(void* data) {
   Piece* piece = static_cast<Piece*>(data);
-  std::memcpy(piece->to, piece->from, piece->bytes);
+  copyBytes(piece->to, piece->from, piece->bytes);
   delete piece;
 }
 }  // namespace

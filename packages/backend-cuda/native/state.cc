@@ -1,8 +1,11 @@
 #include "state.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <system_error>
+#include <thread>
 
 #include "completer.h"
 #include "dynlib.h"
@@ -192,6 +195,31 @@ void giveStaging(Device* device, Staging staging) {
   }
   device->stagingFree[staging.bytes].push_back(staging.pointer);
   device->stagingCached += staging.bytes;
+}
+
+void copyBytes(void* to, const void* from, size_t bytes) {
+  constexpr size_t kShare = size_t{2} << 20;
+  const size_t cores = std::max(1u, std::thread::hardware_concurrency());
+  const size_t parts = std::min({bytes / kShare, cores, size_t{8}});
+  if (parts < 2) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  const size_t share = (bytes / parts + 4095) / 4096 * 4096;
+  const auto part = [=](size_t i) {
+    const size_t at = i * share;
+    if (at < bytes) std::memcpy(static_cast<uint8_t*>(to) + at, static_cast<const uint8_t*>(from) + at, std::min(share, bytes - at));
+  };
+  std::vector<std::thread> helpers;
+  size_t started = 1;
+  try {
+    for (; started < parts; started++) helpers.emplace_back(part, started);
+  } catch (const std::system_error&) {
+    // No more threads: the rest is copied here.
+  }
+  part(0);
+  for (size_t i = started; i < parts; i++) part(i);
+  for (std::thread& helper : helpers) helper.join();
 }
 
 void reapWrites(Device* device, bool wait) {

@@ -192,6 +192,8 @@ CUevent takeEvent(Napi::Env env, Device* device, const char* op);
 Staging takeStaging(Napi::Env env, Device* device, const char* op, size_t bytes);
 void giveStaging(Device* device, Staging staging);
 void reapWrites(Device* device, bool wait);
+/** memcpy, by several threads where there is much: one thread moves a few gigabytes a second, the bus fifty. */
+void copyBytes(void* to, const void* from, size_t bytes);
 /** Frees every object of a device, then its context. Throws nothing. */
 void destroyDevice(State& state, Device* device, bool finish);
 void destroyObject(State& state, Object* object);

@@ -15,17 +15,21 @@ import { cudaMemory } from './runtime/memory.ts';
 /** A recorded step is a CUDA graph: one launch repeats all of it. */
 function recorder(device: CudaDevice): Recorder {
   let count = 0;
+  let host: { release(): void } | undefined;
   return {
     begin: () => {
       // Scratch is allocated before, so that no recording owns it.
       void device.blasWorkspace;
       void device.partials;
+      host = device.offload.enter();
       device.flush();
       device.call(() => device.native.captureBegin(device.stream));
       device.recording = true;
     },
     end: () => {
+      const pinned = host;
       try {
+        device.offload.leave();
         device.flush();
       } finally {
         device.recording = false;
@@ -42,12 +46,15 @@ function recorder(device: CudaDevice): Recorder {
           open = false;
           device.flush();
           device.call(() => device.native.release(graph.handle));
+          pinned?.release();
         },
       };
     },
     abort: () => {
       device.recording = false;
       device.commands.clear();
+      device.offload.abandon();
+      host?.release();
       device.call(() => device.native.captureAbort(device.stream));
     },
   };

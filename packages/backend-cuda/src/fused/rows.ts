@@ -22,6 +22,20 @@ function needContiguous(operands: Readonly<Record<string, TensorSpec | undefined
 
 const both = (first: true | Refusal, second: () => true | Refusal) => (first === true ? second() : first);
 
+/** The kernel for aligned 16-bit rows, where all operands are of one such dtype; undefined elsewhere. */
+function half(dtypes: readonly View['dtype'][], isWide: boolean): 'bf16' | 'f16' | undefined {
+  const [first] = dtypes;
+  return isWide && (first === 'bf16' || first === 'f16') && dtypes.every((d) => d === first) ? first : undefined;
+}
+
+/** Widest row whose chunks of eight, four a thread, fit a block of 512. */
+const registerWidth = 512 * 4 * 8;
+/** Chunks a thread, and threads, for a row kept in registers. */
+function registerShape(width: number): { chunks: 1 | 4; threads: number } {
+  const chunks = width <= 1024 ? 1 : 4;
+  return { chunks, threads: Math.max(32, Math.ceil(width / 8 / chunks / 32) * 32) };
+}
+
 /** A block's threads for a row of `width` elements, eight a thread. */
 function threadsFor(width: number): number {
   return Math.min(1024, Math.max(32, Math.ceil(width / 8 / 32) * 32));
@@ -64,6 +78,12 @@ export const rmsNorm: Make<RmsNorm> = (device) => ({
     const [x, y] = [operand(inputs.x), operand(outputs.y)];
     if (x.rows * x.width === 0) return;
     const w = { view: inputs.weight, pitch: 8 };
+    const fast = x.width <= registerWidth && half([x.view.dtype, w.view.dtype, y.view.dtype], wide(x.width, x, y, w));
+    if (fast) {
+      const { chunks, threads } = registerShape(x.width);
+      const list = device.launch(`rms_norm_${fast}_${chunks}`, [blocksFor(x.rows)], threads).pointer(rangeOf(x.view)).pointer(rangeOf(w.view)).pointer(rangeOf(y.view)).pointer(rangeOf(outputs.rstd));
+      return device.done(list.i64(x.rows).i64(x.width).i64(x.pitch).i64(y.pitch).f32(eps));
+    }
     const list = device.launch('rms_norm_rows', [blocksFor(x.rows)], threadsFor(Math.ceil(x.width / 2))).pointer(rangeOf(x.view)).pointer(rangeOf(w.view)).pointer(rangeOf(y.view)).pointer(rangeOf(outputs.rstd));
     device.done(list.i64(x.rows).i64(x.width).i64(x.pitch).i64(y.pitch).f32(eps).i32(codeOf[x.view.dtype]).i32(codeOf[w.view.dtype]).i32(+wide(x.width, x, y, w)));
   },
@@ -93,6 +113,12 @@ export const rmsNormBackward: Make<RmsNormBackward> = (device) => ({
       const sums = device.launch('rms_norm_weight_strips', [count, Math.ceil(x.width / 2048)], 256).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rstd).pointer(partial);
       device.done(sums.i64(x.rows).i64(x.width).i64(dy.pitch).i64(x.pitch).i32(types[0]).i32(types[1]).i32(+wide(x.width, dy, x)));
       device.done(device.launch('rms_norm_weight_sum', [device.blocks(x.width)], 256).pointer(partial).pointer(rangeOf(dweight)).i64(count).i64(x.width));
+    }
+    const fast = x.width <= registerWidth && half([dy.view.dtype, x.view.dtype, w.view.dtype, dx.view.dtype], wide(x.width, dy, x, dx, w));
+    if (fast) {
+      const { chunks, threads } = registerShape(x.width);
+      const list = device.launch(`rms_norm_backward_${fast}_${chunks}`, [blocksFor(x.rows)], threads).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rangeOf(w.view)).pointer(rstd).pointer(rangeOf(dx.view));
+      return device.done(list.i64(x.rows).i64(x.width).i64(dy.pitch).i64(x.pitch).i64(dx.pitch));
     }
     const list = device.launch('rms_norm_backward_rows', [blocksFor(x.rows)], threadsFor(x.width)).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rangeOf(w.view)).pointer(rstd).pointer(rangeOf(dx.view));
     list.i64(x.rows).i64(x.width).i64(dy.pitch).i64(x.pitch).i64(dx.pitch).i32(types[0]).i32(types[1]).i32(codeOf[w.view.dtype]);
@@ -130,6 +156,11 @@ export const swiglu: Make<Swiglu> = (device) => ({
     const [x, y] = [operand(inputs.x), operand(outputs.y)];
     const n = y.width;
     if (y.rows * n === 0) return;
+    const fast = half([x.view.dtype, y.view.dtype], wide(n, x, y));
+    if (fast) {
+      const list = device.launch(`swiglu_${fast}`, [Math.ceil(n / 4096), Math.min(y.rows, 65535)], 256).pointer(rangeOf(x.view)).pointer(rangeOf(y.view));
+      return device.done(list.i64(y.rows).i64(n).i64(x.pitch).i64(y.pitch));
+    }
     const list = device.launch('swiglu_rows', [device.blocks((y.rows * n) / 8)], 256).pointer(rangeOf(x.view)).pointer(rangeOf(y.view));
     device.done(list.i64(y.rows).i64(n).i64(x.pitch).i64(y.pitch).i32(codeOf[x.view.dtype]).i32(+wide(n, x, y)));
   },
@@ -141,6 +172,11 @@ export const swigluBackward: Make<SwigluBackward> = (device) => ({
     const [dy, x, dx] = [operand(inputs.dy), operand(inputs.x), operand(outputs.dx)];
     const n = dy.width;
     if (dy.rows * n === 0) return;
+    const fast = half([dy.view.dtype, x.view.dtype, dx.view.dtype], wide(n, dy, x, dx));
+    if (fast) {
+      const list = device.launch(`swiglu_backward_${fast}`, [Math.ceil(n / 2048), Math.min(dy.rows, 65535)], 256).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rangeOf(dx.view));
+      return device.done(list.i64(dy.rows).i64(n).i64(dy.pitch).i64(x.pitch).i64(dx.pitch));
+    }
     const list = device.launch('swiglu_backward_rows', [device.blocks((dy.rows * n) / 8)], 256).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rangeOf(dx.view));
     list.i64(dy.rows).i64(n).i64(dy.pitch).i64(x.pitch).i64(dx.pitch).i32(codeOf[dy.view.dtype]).i32(codeOf[x.view.dtype]);
     device.done(list.i32(+wide(n, dy, x, dx)));
@@ -153,6 +189,14 @@ export const crossEntropy: Make<CrossEntropy> = (device) => ({
     const x = operand(logits);
     if (x.rows === 0) return;
     const d = dlogits ? operand(dlogits) : x;
+    const fast = dlogits && half([logits.dtype, dlogits.dtype], wide(x.width, x, d) && x.width < 2 ** 28);
+    if (fast) {
+      const threads = Math.min(1024, Math.max(32, Math.ceil(x.width / 8 / 4 / 32) * 32));
+      // As much of a row as one block may keep; the rest is read again, from the cache.
+      const keep = Math.min(x.width / 8, Math.floor((device.info.sharedBytes - 2048) / 16));
+      const list = device.launch(`cross_entropy_${fast}`, [blocksFor(x.rows)], threads, keep * 16).pointer(rangeOf(logits)).pointer(rangeOf(labels)).optionalPointer(scale && rangeOf(scale)).pointer(rangeOf(loss)).pointer(rangeOf(dlogits));
+      return device.done(list.i64(x.rows).i64(x.width).i64(x.pitch).i64(d.pitch).i64(labels.strides[0]!).i32(keep));
+    }
     const list = device.launch('cross_entropy_rows', [blocksFor(x.rows)], threadsFor(x.width)).pointer(rangeOf(logits)).pointer(rangeOf(labels)).optionalPointer(scale && rangeOf(scale)).pointer(rangeOf(loss)).optionalPointer(dlogits && rangeOf(dlogits));
     list.i64(x.rows).i64(x.width).i64(x.pitch).i64(d.pitch).i64(labels.strides[0]!).i32(codeOf[logits.dtype]);
     device.done(list.i32(+wide(x.width, x, d)).i32(dlogits ? 1 : 0));

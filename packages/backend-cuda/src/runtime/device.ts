@@ -7,6 +7,7 @@ import type { DeviceInfo, Handle, KernelInfo, Native } from '../native.ts';
 import { CommandList, type Range } from './commands.ts';
 import { fillView } from '../primitives/elementwise.ts';
 import type { CudaBuffer } from './memory.ts';
+import { CudaOffload } from './offload.ts';
 
 export interface CudaOptions {
   /** Which GPU, as the driver counts; the first that can be used where absent. */
@@ -36,6 +37,8 @@ export class CudaDevice {
   readonly driverVersion: number;
   readonly blas: { readonly path: string; readonly version: number };
   readonly commands = new CommandList();
+  /** Tensors that wait in host memory. */
+  readonly offload: CudaOffload;
   readonly tf32: boolean;
   /** Bytes taken from the driver. */
   reservedBytes = 0;
@@ -59,10 +62,11 @@ export class CudaDevice {
     this.driverVersion = driverVersion;
     this.blas = blas;
     this.tf32 = tf32;
-    this.hopper = info.computeMajor === 9 && info.computeMinor === 0 && process.env.LOWRANK_CUDA_HOPPER === '1';
+    this.hopper = info.computeMajor === 9 && info.computeMinor === 0 && process.env.LOWRANK_CUDA_HOPPER !== '0';
     this.#binaries = binaries;
     this.#manifest = readManifest(binaries);
     this.stream = native.streamCreate(handle);
+    this.offload = new CudaOffload(this);
   }
 
   /** Throws a LowrankError that says what is missing. */

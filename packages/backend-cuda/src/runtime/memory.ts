@@ -33,6 +33,7 @@ export function cudaMemory(device: CudaDevice): Memory {
       device.commands.copy({ memory: own(to).handle, offset: toOffset, bytes }, { memory: own(from).handle, offset: fromOffset, bytes });
       device.enqueued();
     },
+    offload: device.offload,
     reservedBytes: () => device.reservedBytes,
   };
 }

@@ -169,6 +169,7 @@ inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
 inline float exp10f_(float x) { return powf(10.f, x); }
 inline float __expf(float x) { return expf(x); }
+inline float __fdividef(float x, float y) { return x / y; }
 inline float __logf(float x) { return logf(x); }
 inline void sincospif(float x, float* s, float* c) { *s = sinf(3.14159265358979f * x); *c = cosf(3.14159265358979f * x); }
 template <typename T> T __ldg(const T* p) { return *p; }

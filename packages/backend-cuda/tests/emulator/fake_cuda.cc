@@ -66,7 +66,11 @@ int planned(const char* symbol) {
 #define MAYBE_FAIL(symbol) \
   if (const int planned_ = planned(#symbol)) return planned_
 
+struct Stream;
+std::vector<Stream*> streams;
 struct Stream {
+  Stream() { streams.push_back(this); }
+  ~Stream() { streams.erase(std::find(streams.begin(), streams.end(), this)); }
   std::vector<std::function<void()>>* capture = nullptr;
   bool invalid = false;
 };
@@ -224,7 +228,9 @@ FAKE CUresult cuStreamBeginCapture_v2(void* s, int) {
 FAKE CUresult cuStreamEndCapture(void* s, void** g) {
   Stream* stream = static_cast<Stream*>(s);
   auto* work = stream->capture;
-  stream->capture = nullptr;
+  // Streams that joined the recording leave it too.
+  for (Stream* other : streams)
+    if (other->capture == work) other->capture = nullptr;
   *g = nullptr;
   MAYBE_FAIL(cuStreamEndCapture);
   GraphObject* graph = new GraphObject();

@@ -1,7 +1,7 @@
 /** The conformance suite on whatever GPU is here. */
-import { available, cudaBackend } from '../src/index.ts';
+import { available, cudaBackend } from '../../packages/backend-cuda/src/index.ts';
 import { describeBackend } from '@lowrank/testkit';
-import { run } from '../../../scripts/gpu/harness.ts';
+import { run } from './harness.ts';
 
 const found = available();
 if (!found.ok) {
