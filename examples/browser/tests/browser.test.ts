@@ -46,7 +46,8 @@ describe.skipIf(!executablePath)(title, () => {
 
   /** Loaded, kept for offline, with memory that threads share: the page loads a second time by itself for that. */
   async function ready(page: Page): Promise<void> {
-    await page.waitForFunction(() => crossOriginIsolated);
+    const isolated = () => page.evaluate(() => crossOriginIsolated).catch(() => false);
+    await expect.poll(isolated, { timeout: 60_000, interval: 200 }).toBe(true);
     await page.waitForSelector('#start:enabled');
   }
 
@@ -59,8 +60,8 @@ describe.skipIf(!executablePath)(title, () => {
     for (const [id, value] of Object.entries(settings))
       if (id === 'backend' || id === 'method') await page.selectOption(`#${id}`, value);
       else await page.fill(`#${id}`, value);
-    // the forecast follows the last change after a moment
-    await page.waitForSelector('#start:disabled');
+    // the forecast follows the last change after a moment; until then nothing can be started
+    expect(await page.isDisabled('#start')).toBe(true);
     await page.waitForSelector('#start:enabled');
     expect(await page.textContent('#data-facts')).toContain(
       `${samples.length - heldOut} samples to learn; 16 held out`,

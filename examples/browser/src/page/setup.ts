@@ -38,6 +38,8 @@ export class Setup {
   #modelTurn = 0;
   #dataTurn = 0;
   #timer = 0;
+  /** Must the data be read again for what was changed? */
+  #rereads = false;
 
   constructor(worker: Worker, onStart: (settings: RunSettings) => void) {
     this.#worker = worker;
@@ -66,8 +68,9 @@ export class Setup {
         this.#touched.add(id);
         if (id === 'r' && !this.#touched.has('loraAlpha'))
           this.#set('loraAlpha', 2 * Number(at<HTMLInputElement>('r').value));
-        const readsData = id === 'maxLength' || id === 'heldOut';
-        this.#later(() => (readsData ? this.#dataChanged() : this.#forecast()), 400);
+        this.#rereads ||= id === 'maxLength' || id === 'heldOut';
+        at<HTMLButtonElement>('start').disabled = true;
+        this.#later(() => (this.#rereads ? this.#dataChanged() : this.#forecast()), 400);
       });
     const mayReachHub = document.documentElement.dataset.hub === 'open';
     at('hub-closed').hidden = mayReachHub;
@@ -180,6 +183,7 @@ export class Setup {
   }
 
   #dataChanged(): void {
+    this.#rereads = false;
     this.#forget();
     void this.#readData();
   }

@@ -26,6 +26,8 @@ export interface PreparedData {
   readonly facts: DataFacts;
   /** White space that all prompts end with: what is asked in the chat ends so too. */
   readonly promptEnd: string;
+  /** Are the records conversations? Then the chat is put to the model through its template, else as a prompt alone. */
+  readonly chats: boolean;
 }
 
 /** Records of a file by its name, or of pasted text by its looks; text of no known shape is learnt as it is, a paragraph a sample. */
@@ -42,6 +44,17 @@ function records({ name, text }: DataInputChoice): AsyncIterable<SourceRecord> |
     .filter((record) => record.text);
 }
 
+/** Hands records on and notes whether one is a conversation. */
+async function* noting(all: ReturnType<typeof records>, found: () => void): AsyncGenerator<SourceRecord> {
+  let number = 0;
+  for await (const record of all) {
+    const made = 'where' in record ? (record as SourceRecord) : { value: { ...record }, where: `sample ${++number}` };
+    const { messages, conversations, prompt } = made.value;
+    if (messages ?? conversations ?? (Array.isArray(prompt) || undefined)) found();
+    yield made;
+  }
+}
+
 /** Encodes data for a model and holds out its last samples. Throws what is wrong with it, with the place. */
 export async function prepareData(
   input: DataInputChoice,
@@ -49,7 +62,11 @@ export async function prepareData(
   config: DecoderConfig,
   options: { maxLength: number; heldOut: number },
 ): Promise<PreparedData> {
-  const all = await encodeDataset(records(input), tokenizer, {
+  let chats = false;
+  const note = () => {
+    chats = true;
+  };
+  const all = await encodeDataset(noting(records(input), note), tokenizer, {
     maxLength: Math.min(options.maxLength, config.maxPositions),
     contextLength: config.maxPositions,
     onMasked: 'drop',
@@ -77,6 +94,7 @@ export async function prepareData(
   return {
     train,
     heldOut: held,
+    chats,
     promptEnd: ends.size === 1 ? [...ends][0]! : '',
     facts: {
       name: input.name,

@@ -182,14 +182,15 @@ export class Studio {
     await clearRun();
   }
 
-  /** Streams an answer as `token` events; gives all of it. Without a chat template the last turn alone is the prompt. */
+  /** Streams an answer as `token` events; gives all of it. Where the data were no conversations, the last turn alone is the prompt, as in them. */
   async chat(turns: readonly ChatTurn[], adapted: boolean): Promise<string> {
     const session = await this.#ensureSession();
     const { tokenizer } = session.subject;
     const last = turns.at(-1)?.content ?? '';
-    const prompt = tokenizer.hasChatTemplate
+    const { chats, promptEnd } = this.#prepared();
+    const prompt = chats
       ? tokenizer.encodeChat(turns as readonly ChatMessage[], { addGenerationPrompt: true })
-      : last + this.#prepared().promptEnd;
+      : last + promptEnd;
     this.#chatting = new AbortController();
     const { signal } = this.#chatting;
     let all = '';
