@@ -1,4 +1,4 @@
-import { type Backend, f16Code, specOf, type View } from '@lowrank/kernels';
+import { type Backend, f16Code, f16Value, specOf, type View } from '@lowrank/kernels';
 import type { Launcher } from './gpu/launcher.ts';
 import type { MatrixVariant } from './gpu/variants.ts';
 
@@ -41,7 +41,7 @@ export async function tryMatrices(backend: Backend, launcher: Launcher, info: Da
   const problems: string[] = [];
   for (const [offsetUnit, strideUnit] of [[1, 1], [8, 8], [1, 8], [8, 1]] as const) {
     const problem = await trial(backend, launcher, { offsetUnit, strideUnit, threads });
-    if (!problem) return;
+    if (!problem) return tryAttention(backend, launcher);
     problems.push(`${offsetUnit}/${strideUnit}: ${problem}`);
   }
   variants.matrix = undefined;
@@ -88,5 +88,50 @@ async function trial(backend: Backend, launcher: Launcher, variant: MatrixVarian
     return error instanceof Error ? error.message : String(error);
   } finally {
     for (const buffer of buffers) memory.release(buffer);
+  }
+}
+
+/** Attention on matrices against the portable kernels, forward and backward, two query heads over one key head. */
+async function tryAttention(backend: Backend, { variants }: Launcher): Promise<void> {
+  const name = 'subgroup-matrix attention';
+  const { memory } = backend;
+  const queries = [1, 64, 2, 64] as const;
+  const keys = [1, 64, 1, 64] as const;
+  const made: View[] = [];
+  const tensor = (dtype: 'f16' | 'f32' | 'u8', shape: readonly number[], salt?: number): View => {
+    const count = shape.reduce((n, d) => n * d, 1);
+    const view: View = { ...specOf(shape, dtype), buffer: memory.allocate(count * 4), byteOffset: 0 };
+    made.push(view);
+    if (salt !== undefined) memory.write(view.buffer, 0, new Uint8Array(Uint16Array.from({ length: count }, (_, i) => f16Code(Math.sin(i * salt))).buffer));
+    return view;
+  };
+  const read = async (view: View): Promise<Float64Array> => {
+    const count = view.shape.reduce((n, d) => n * d, 1);
+    const bytes = Uint8Array.from(await memory.read(view.buffer, 0, count * (view.dtype === 'f16' ? 2 : 4)));
+    return view.dtype === 'f16' ? Float64Array.from(new Uint16Array(bytes.buffer), f16Value) : Float64Array.from(new Float32Array(bytes.buffer));
+  };
+  try {
+    const [q, k, v, dy] = [tensor('f16', queries, 0.7), tensor('f16', keys, 1.3), tensor('f16', keys, 2.1), tensor('f16', queries, 0.3)];
+    const [y, lse, dq, dk, dv] = [tensor('f16', queries), tensor('f32', [1, 2, 64]), tensor('f16', queries), tensor('f16', keys), tensor('f16', keys)];
+    const workspace = tensor('u8', [(2 * 64 + 64) * 8]);
+    const attrs = { scale: 0.25, causal: true };
+    const results: Float64Array[][] = [];
+    for (const onMatrices of [false, true]) {
+      variants.attention = onMatrices;
+      backend.fused.attention!.run({ inputs: { q, k, v }, outputs: { y, lse }, attrs });
+      backend.fused.attentionBackward!.run({ inputs: { dy, q, k, v, y, lse }, outputs: { dq, dk, dv }, attrs, workspace });
+      results.push(await Promise.all([y, lse, dq, dk, dv].map(read)));
+    }
+    const [expected, got] = results as [Float64Array[], Float64Array[]];
+    for (const [at, values] of expected.entries()) {
+      const most = values.reduce((m, x) => Math.max(m, Math.abs(x)), 0);
+      const off = values.reduce((m, x, i) => Math.max(m, Math.abs(x - got[at]![i]!)), 0);
+      if (!(off <= 5e-3 * most)) throw new Error(`${['y', 'lse', 'dq', 'dk', 'dv'][at]} is off by ${off} of ${most}`);
+    }
+  } catch (error) {
+    variants.attention = false;
+    variants.refuse(name, error instanceof Error ? error.message : String(error));
+  } finally {
+    for (const { buffer } of made) memory.release(buffer);
   }
 }

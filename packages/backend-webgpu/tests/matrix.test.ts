@@ -16,6 +16,7 @@ describe('kernels on subgroup matrices are valid', () => {
       const device = await openDevice(adapter);
       opened = createBackend(device, adapterFacts(adapter.info, device));
       opened.launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, threads: 256 };
+      opened.launcher.variants.attention = true;
     } catch (error) {
       missing = String(error);
     }
@@ -33,6 +34,7 @@ describe('kernels on subgroup matrices are valid', () => {
   const quant = { quantType: 'nf4', blockSize: 64, shape: [128, 128] } as const;
   const layers = () => [{ quant: weight(), a: tensor('f32', [16, 128]), b: tensor('f32', [128, 16]) }];
   const group = { layers: [{ outFeatures: 128, scale: 2, quant }] };
+  const attention = { scale: 0.125, causal: true };
   const calls: Record<string, () => void> = {
     'x · y': () => opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16() }, outputs: { y: f16() }, attrs: {} }),
     'x · yᵀ': () => opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16(true) }, outputs: { y: f16() }, attrs: {} }),
@@ -40,6 +42,15 @@ describe('kernels on subgroup matrices are valid', () => {
     'added to c': () => opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16(), c: f16() }, outputs: { y: f16() }, attrs: {} }),
     'a quantized weight': () => opened!.backend.fused.quantMatmul!.run({ inputs: { x: f16(), weight: weight() }, outputs: { y: f16() }, attrs: { ...quant, transposed: false } }),
     'a quantized weight, transposed': () => opened!.backend.fused.quantMatmul!.run({ inputs: { x: f16(), weight: weight() }, outputs: { y: f16() }, attrs: { ...quant, transposed: true } }),
+    attention: () => {
+      const head = () => tensor('f16', [1, 64, 2, 64]);
+      opened!.backend.fused.attention!.run({ inputs: { q: head(), k: head(), v: head() }, outputs: { y: head(), lse: tensor('f32', [1, 2, 64]) }, attrs: attention });
+    },
+    'gradients of attention': () => {
+      const head = () => tensor('f16', [1, 64, 2, 64]);
+      const inputs = { dy: head(), q: head(), k: head(), v: head(), y: head(), lse: tensor('f32', [1, 2, 64]) };
+      opened!.backend.fused.attentionBackward!.run({ inputs, outputs: { dq: head(), dk: head(), dv: head() }, attrs: attention, workspace: tensor('u8', [4096]) });
+    },
     'a group with pairs': () => opened!.backend.fused.loraLinear!.run({ inputs: { x: f16(), layers: layers() }, outputs: { y: f16(), h: tensor('f16', [128, 16]) }, attrs: group }),
   };
 

@@ -19,6 +19,8 @@ export interface TileShape {
 export class Variants {
   /** Products of f16 on subgroup matrices. */
   matrix: MatrixVariant | undefined;
+  /** Attention on them, too. */
+  attention = false;
   /** The portable tile of large products, where it was measured. */
   large: TileShape | undefined;
   /** Every portable product by this tile, whatever its shape: for measurements and tests. */
@@ -33,6 +35,7 @@ export class Variants {
   list(): { readonly name: string; readonly inUse: boolean; readonly reason?: string }[] {
     const rows: { name: string; inUse: boolean; reason?: string }[] = [{ name: 'portable', inUse: true }];
     if (this.matrix) rows.push({ name: 'subgroup-matrix', inUse: true });
+    if (this.attention) rows.push({ name: 'subgroup-matrix attention', inUse: true });
     for (const [name, reason] of this.#refused) rows.push({ name, inUse: false, reason });
     return rows;
   }

@@ -44,6 +44,26 @@ const writeArg = (name: string, view: View): Arg => {
   return { name, view, write: true, vector, atomic };
 };
 
+/** Whether subgroup matrices may take a tensor straight from memory: f16, heads side by side, everything else on vectors of eight. */
+function onVectors(view: View): boolean {
+  const [b, t, h, d] = view.strides as [number, number, number, number];
+  return view.dtype === 'f16' && d === 1 && [b, t, h].every((s) => s % 8 === 0) && view.byteOffset % 16 === 0;
+}
+
+/** Their kernels take whole tiles: queries by 64, keys by 32 (as rows by 64), widths of 16 up to 128. */
+function takesMatrices(launcher: Launcher, reads: readonly View[], writes: readonly View[], rows: number, columns: number, width: number): boolean {
+  if (!launcher.variants.attention || rows % 64 !== 0 || columns % 32 !== 0 || width % 16 !== 0 || width > 128) return false;
+  return reads.every((r) => onVectors(r) && writes.every((w) => w.buffer !== r.buffer));
+}
+
+/** Operands and definitions of the kernels on subgroup matrices. */
+function matrixDefines(launcher: Launcher, width: number): Defines {
+  const { offsetUnit, strideUnit, threads } = launcher.variants.matrix!;
+  return { THREADS: threads / 2, DK: width / 16, OFFSET_UNIT: offsetUnit, STRIDE_UNIT: strideUnit };
+}
+
+const vectorArg = (name: string, view: View): Arg => ({ name, view, vector: 4 });
+
 /** Strides of batch and position, or of batch, head and position, padded. */
 function strides(view: View | undefined, count: number): number[] {
   return Array.from({ length: count }, (_, i) => view?.strides[i] ?? 0);
@@ -65,12 +85,14 @@ function forward(launcher: Launcher, { q, k, v, starts, ends }: Attention['input
   const [b, tq, hq, d] = q.shape as [number, number, number, number];
   if (sizeOf(q.shape) === 0) return;
   const tk = k.shape[1]!;
+  const matrices = takesMatrices(launcher, [q, k, v], [y, lse], tq, tk, d);
+  const read = matrices ? vectorArg : readArg;
   // Few queries: 16 a workgroup, so that less of it idles.
   const R = tq <= 16 ? 1 : 4;
   const row = 16 * 4 * R;
   const scores = row + 128; // chunks of 16: 4 · R vectors of q and 8 of k each
   const w = widths(d, 384);
-  const args: Arg[] = [writeArg('y', y), { name: 'lse', view: lse, write: true }, readArg('q', q), readArg('k', k), readArg('v', v)];
+  const args: Arg[] = [writeArg('y', y), { name: 'lse', view: lse, write: true }, read('q', q), read('k', k), read('v', v)];
   if (starts) args.push({ name: 'starts', view: starts });
   if (ends) args.push({ name: 'ends', view: ends });
   const bound = launcher.bind('attention', args);
@@ -80,17 +102,16 @@ function forward(launcher: Launcher, { q, k, v, starts, ends }: Attention['input
     .u32(...q.strides, ...k.strides, ...v.strides, ...y.strides, ...strides(lse, 3), 0, ...strides(starts, 2), ...strides(ends, 2))
     .u32(at('q'), at('k'), at('v'), at('y'), at('lse'), at('starts'), at('ends'), tq, tk, d, hq / k.shape[2]!)
     .f32(attrs.scale);
+  const seen = { STARTS: starts !== undefined, ENDS: ends !== undefined, CAUSAL: attrs.causal, y_STORE: store(y).mode };
+  if (matrices) return launcher.launch(bound, 'attention/matrix.wgsl', { ...seen, ...matrixDefines(launcher, d) }, tq / 64, hq, b);
   const defines: Defines = {
     ...w,
+    ...seen,
     R,
     STAGE: Math.max(scores, 128, (w.VC * w.DP) / 4),
-    STARTS: starts !== undefined,
-    ENDS: ends !== undefined,
-    CAUSAL: attrs.causal,
     q_MODE: access(q).mode,
     k_MODE: access(k).mode,
     v_MODE: access(v).mode,
-    y_STORE: store(y).mode,
   };
   launcher.launch(bound, 'attention/attention.wgsl', defines, Math.ceil(tq / (16 * R)), hq, b);
 }
@@ -159,11 +180,15 @@ interface Gradient {
 }
 
 function gradient(launcher: Launcher, g: Gradient): void {
+  const writes = g.x ? [g.u, g.x] : [g.u];
+  const columns = g.FOR === 'query' ? g.words[3] : g.words[2];
+  const matrices = takesMatrices(launcher, [g.a, g.b, g.c, g.e], [...writes, g.z], g.rows, columns, g.width);
+  const read = matrices ? vectorArg : readArg;
   const R = g.FOR === 'query' ? 4 : 2;
   const chunk = 8 * 2 * 4 * R + 8 * 16; // chunks of 8: a and b by 4 · R vectors, c and e by 8
   const kinds = g.FOR === 'query' ? 1 : 2;
   const w = widths(g.width, 256 / kinds);
-  const args: Arg[] = [writeArg('u', g.u), readArg('a', g.a), readArg('b', g.b), readArg('c', g.c), readArg('e', g.e), { name: 'z', view: g.z }];
+  const args: Arg[] = [writeArg('u', g.u), read('a', g.a), read('b', g.b), read('c', g.c), read('e', g.e), { name: 'z', view: g.z }];
   if (g.x) args.push(writeArg('x', g.x));
   const bound = launcher.bind('attentionBackward', args);
   const at = offsetsOf(bound, args);
@@ -172,17 +197,20 @@ function gradient(launcher: Launcher, g: Gradient): void {
     .u32(...g.a.strides, ...g.b.strides, ...g.c.strides, ...g.e.strides, ...g.u.strides, ...strides(g.x, 4))
     .u32(at('a'), at('b'), at('c'), at('e'), at('u'), at('x'), at('z'), ...g.words)
     .f32(g.scale);
+  const common = { FOR: g.FOR, u_STORE: store(g.u).mode, x_STORE: g.x ? store(g.x).mode : 'each' };
+  if (matrices) {
+    const defines = { ...common, ...matrixDefines(launcher, g.width) };
+    return launcher.launch(bound, 'attention-backward/matrix.wgsl', defines, g.rows / 64, g.heads, g.words[0]);
+  }
   const defines: Defines = {
+    ...common,
     ...w,
     R,
-    FOR: g.FOR,
     STAGE: Math.max(chunk, (kinds * w.VC * w.DP) / 4),
     a_MODE: access(g.a).mode,
     b_MODE: access(g.b).mode,
     c_MODE: access(g.c).mode,
     e_MODE: access(g.e).mode,
-    u_STORE: store(g.u).mode,
-    x_STORE: g.x ? store(g.x).mode : 'each',
   };
   launcher.launch(bound, 'attention-backward/attention-backward.wgsl', defines, Math.ceil(g.rows / (16 * R)), g.heads, g.words[0]);
 }
