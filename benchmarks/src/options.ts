@@ -4,9 +4,9 @@ import { editDistance, nearest } from '@lowrank/lora';
 import { LowrankError } from '@lowrank/tensor';
 import { backendNames, checkBackendNames } from './backends.ts';
 
-export const suiteNames = ['ops', 'train', 'load', 'quality'] as const;
+const suiteNames = ['ops', 'train', 'load', 'quality'] as const;
 export type SuiteName = (typeof suiteNames)[number];
-export const peerSets = ['js', 'python'] as const;
+const peerSets = ['js', 'python'] as const;
 export type PeerSet = (typeof peerSets)[number];
 
 export interface Options {

@@ -58,7 +58,7 @@ export function shapeOf(name: ShapeName, layers?: number): DecoderConfig {
 }
 
 /** Weights of a linear layer, of all of them, and of the tables, in numbers. */
-export function parameterCount(c: DecoderConfig): { linear: number; tables: number } {
+function parameterCount(c: DecoderConfig): { linear: number; tables: number } {
   const attention = c.hiddenSize * c.headDim * (2 * c.heads + 2 * c.kvHeads);
   const mlp = 3 * c.hiddenSize * c.intermediateSize;
   return { linear: c.layers * (attention + mlp), tables: c.vocabSize * c.hiddenSize * (c.tieEmbeddings ? 1 : 2) };

@@ -40,7 +40,7 @@ export interface TrainStepResult {
 }
 
 /** Random weights made on the device, of the size that real ones have. */
-export function randomWeights(device: Device, dtype: FloatDType, quantize: boolean): WeightSource {
+function randomWeights(device: Device, dtype: FloatDType, quantize: boolean): WeightSource {
   let site = 0;
   const normal = (shape: readonly number[], scale: number) =>
     device.withClass('weights', () =>

@@ -1,4 +1,4 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -129,10 +129,9 @@ test('the table names what was not measured, and why', () => {
   expect(text).toContain('WRONG RESULTS: matmul on cpu: result 0 differs');
 });
 
-test('records that stand in the repository keep to the schema', async () => {
-  const { readdirSync } = await import('node:fs');
+test('records that stand in the repository keep to the schema', () => {
   const at = join(import.meta.dirname, '../records');
   const files = readdirSync(at).filter((f) => f.endsWith('.jsonl'));
   for (const file of files) expect(readRecords(join(at, file)).broken).toEqual([]);
-  expect(readFileSync(join(at, 'README.md'), 'utf8')).toContain('records');
+  expect(files.length).toBeGreaterThan(0);
 });

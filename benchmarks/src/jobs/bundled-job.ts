@@ -34,7 +34,7 @@ import type { Message } from './protocol.ts';
 
 const bundled = join(import.meta.dirname, '../../../bundled');
 
-export const bundledJob = z.strictObject({
+const bundledJob = z.strictObject({
   suite: z.enum(['load', 'quality']),
   cases: z.array(z.string()),
   /** A folder in the Hugging Face layout, for load. */

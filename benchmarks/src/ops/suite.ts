@@ -19,7 +19,7 @@ interface Ceilings {
 const patience = 20;
 
 /** Compares the small form of a case with the f64 reference; gives what differs. */
-export async function wrongness(
+async function wrongness(
   contender: Contender,
   op: OpCase,
   expected: readonly Float64Array[],
