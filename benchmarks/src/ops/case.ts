@@ -31,8 +31,21 @@ export class Data {
       );
       return keep(this.device.tensor(values, { shape, dtype }));
     }
+    if (slowRandom(this.device)) return this.#tiled(shape, scale, dtype);
     using plain = keep(this.device.random(shape, { seed: Math.floor(this.#next() * 2 ** 31), dtype }));
     return keep(plain.affine(scale, 0));
+  }
+
+  /** A block of random numbers again and again, where a device would take long to make as many. */
+  #tiled(shape: readonly number[], scale: number, dtype: FloatDType): Tensor {
+    const size = shape.reduce((p, d) => p * d, 1);
+    const block = Float32Array.from(
+      { length: Math.min(size, 65_537) },
+      () => scale * (this.#next() * 2 - 1) * Math.sqrt(3),
+    );
+    const values = new Float32Array(size);
+    for (let at = 0; at < size; at += block.length) values.set(block.subarray(0, size - at), at);
+    return keep(this.device.tensor(values, { shape, dtype }));
   }
 
   /** Whole numbers from 0 to high − 1. */
@@ -41,6 +54,20 @@ export class Data {
     const values = Int32Array.from({ length: size }, () => Math.floor(this.#next() * high));
     return keep(this.device.tensor(values, { shape, dtype: 'i32' }));
   }
+}
+
+const slow = new WeakMap<Device, boolean>();
+
+/** Does a random number take a device more than a quarter of a microsecond? */
+function slowRandom(device: Device): boolean {
+  let known = slow.get(device);
+  if (known === undefined) {
+    const start = performance.now();
+    keep(device.random([4096], { seed: 0 })).dispose();
+    known = performance.now() - start > 1 && !device.backend.caps.asynchronous;
+    slow.set(device, known);
+  }
+  return known;
 }
 
 /** One set of operands with the call on it. */
