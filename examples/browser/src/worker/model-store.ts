@@ -49,7 +49,7 @@ function bundledFiles(): ModelFiles {
 }
 
 /** A file of `bundled/`, beside the page. */
-export async function fetchPart(name: string): Promise<Blob> {
+async function fetchPart(name: string): Promise<Blob> {
   const response = await fetch(new URL(`bundled/${name}`, pageUrl()));
   if (!response.ok)
     throw new LowrankError(
@@ -111,7 +111,7 @@ export async function keepModel(
 }
 
 /** The files of the model that was kept. */
-export async function keptFiles(): Promise<ModelFiles> {
+async function keptFiles(): Promise<ModelFiles> {
   const source = await folder.json<{ name: string; names: string[] }>(sourceFile);
   if (!source) throw new LowrankError('model', 'the model is no longer in this page’s storage', '', 'Choose it again');
   const files = await Promise.all(source.names.map(async (name) => [name, (await folder.file(name))!] as const));
