@@ -59,7 +59,7 @@ fn main(
     var loss = 0.0;
     if own_label != -100 {
       // The large terms cancel first.
-      loss = (largest - a_load(at.a + u32(own_label) * P.a_strides.w)) + logarithm(all);
+      loss = (largest - a_load(at.a + min(u32(own_label), P.shape.w - 1u) * P.a_strides.w)) + logarithm(all);
     }
     $(LOSS)_store(at.$(LOSS), loss);
   }
