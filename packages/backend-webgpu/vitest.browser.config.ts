@@ -18,16 +18,19 @@ const args = [
   '--disable-sync',
 ];
 
-export default mergeConfig({ ...base, test: { ...base.test, include: ['tests/browser/**/*.test.ts'] } }, {
-  test: {
-    name: 'backend-webgpu in Chromium',
-    testTimeout: 300_000,
-    browser: {
-      enabled: true,
-      headless: true,
-      screenshotFailures: false,
-      provider: playwright({ launchOptions: { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args } }),
-      instances: [{ browser: 'chromium' }],
+export default mergeConfig(
+  { ...base, test: { ...base.test, include: ['tests/browser/**/*.test.ts'] } },
+  {
+    test: {
+      name: 'backend-webgpu in Chromium',
+      testTimeout: 300_000,
+      browser: {
+        enabled: true,
+        headless: true,
+        screenshotFailures: false,
+        provider: playwright({ launchOptions: { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args } }),
+        instances: [{ browser: 'chromium' }],
+      },
     },
   },
-});
+);

@@ -2,7 +2,7 @@
 // One JSON line a case. GPU time comes from timestamp queries where there are any, else from the clock over many calls.
 import { parseArgs } from 'node:util';
 import { nf4Codebook } from '@lowrank/kernels';
-import { findAdapter, openDevice, adapterFacts } from '../src/adapter.ts';
+import { adapterFacts, findAdapter, openDevice } from '../src/adapter.ts';
 import { createBackend } from '../src/backend.ts';
 import { tryMatrices } from '../src/probe.ts';
 
@@ -38,7 +38,11 @@ function random(shape, dtype, strides) {
   memory.write(seed.buffer, 0, new Uint8Array(Uint32Array.of(1, 2, 3, 4).buffer));
   const n = shape.reduce((p, d) => p * d, 1);
   const flat = { ...y, shape: [n], strides: [1] };
-  primitives.random({ inputs: { seed }, outputs: { y: flat }, attrs: { shape: [n], dtype, distribution: 'normal', site: 0 } });
+  primitives.random({
+    inputs: { seed },
+    outputs: { y: flat },
+    attrs: { shape: [n], dtype, distribution: 'normal', site: 0 },
+  });
   return y;
 }
 async function time(name, work, run, unit) {
@@ -55,25 +59,61 @@ async function time(name, work, run, unit) {
     const once = await clock(1);
     const n = Math.max(1, Math.min(100, Math.ceil(500 / once)));
     const ms = await clock(n);
-    const gpu = device.features.has('timestamp-query') ? (await backend.gpuTime(() => { for (let i = 0; i < Math.min(n, 20); i++) run(); })) / Math.min(n, 20) / 1e6 : undefined;
+    const gpu = device.features.has('timestamp-query')
+      ? (await backend.gpuTime(() => {
+          for (let i = 0; i < Math.min(n, 20); i++) run();
+        })) /
+        Math.min(n, 20) /
+        1e6
+      : undefined;
     const best = gpu ?? ms;
-    console.log(JSON.stringify({ name, clockMs: +ms.toFixed(4), gpuMs: gpu && +gpu.toFixed(4), [unit]: +(work / best / 1e9).toFixed(2), calls: n }));
+    console.log(
+      JSON.stringify({
+        name,
+        clockMs: +ms.toFixed(4),
+        gpuMs: gpu && +gpu.toFixed(4),
+        [unit]: +(work / best / 1e9).toFixed(2),
+        calls: n,
+      }),
+    );
   } catch (error) {
     console.log(JSON.stringify({ name, error: String(error).slice(0, 400) }));
   }
 }
 
-console.log(JSON.stringify({ device: backend.caps.device, features: backend.caps.features, variants: backend.variants() }));
+console.log(
+  JSON.stringify({ device: backend.caps.device, features: backend.caps.features, variants: backend.variants() }),
+);
 const N = Number(values.size);
 for (const dtype of ['f32', 'f16', 'bf16']) {
   const [a, b, y] = [random([N, N], dtype), random([N, N], dtype), make([N, N], dtype)];
   const bt = { ...b, strides: [1, N] };
   const at = { ...a, strides: [1, N] };
-  await time(`matmul ${dtype} NN`, 2 * N ** 3, () => primitives.matmul({ inputs: { a, b }, outputs: { y }, attrs: {} }), 'tflops');
-  await time(`matmul ${dtype} NT`, 2 * N ** 3, () => primitives.matmul({ inputs: { a, b: bt }, outputs: { y }, attrs: {} }), 'tflops');
-  await time(`matmul ${dtype} TN`, 2 * N ** 3, () => primitives.matmul({ inputs: { a: at, b }, outputs: { y }, attrs: {} }), 'tflops');
+  await time(
+    `matmul ${dtype} NN`,
+    2 * N ** 3,
+    () => primitives.matmul({ inputs: { a, b }, outputs: { y }, attrs: {} }),
+    'tflops',
+  );
+  await time(
+    `matmul ${dtype} NT`,
+    2 * N ** 3,
+    () => primitives.matmul({ inputs: { a, b: bt }, outputs: { y }, attrs: {} }),
+    'tflops',
+  );
+  await time(
+    `matmul ${dtype} TN`,
+    2 * N ** 3,
+    () => primitives.matmul({ inputs: { a: at, b }, outputs: { y }, attrs: {} }),
+    'tflops',
+  );
   const bytesMoved = 3 * N * N * bytes[dtype];
-  await time(`add ${dtype}`, bytesMoved, () => primitives.binary({ inputs: { a, b }, outputs: { y }, attrs: { op: 'add' } }), 'tbs');
+  await time(
+    `add ${dtype}`,
+    bytesMoved,
+    () => primitives.binary({ inputs: { a, b }, outputs: { y }, attrs: { op: 'add' } }),
+    'tbs',
+  );
   for (const v of [a, b, y]) memory.release(v.buffer);
 }
 {
@@ -86,10 +126,20 @@ for (const dtype of ['f32', 'f16', 'bf16']) {
   for (const dtype of ['f32', 'f16', 'bf16']) {
     const y = make([N, N], dtype);
     const moved = N * N * (0.5 + 4 / 64 + bytes[dtype]);
-    await time(`dequantize nf4 ${dtype}`, moved, () => fused.dequantize.run({ inputs: { weight }, outputs: { y }, attrs: { ...attrs, dtype } }), 'tbs');
+    await time(
+      `dequantize nf4 ${dtype}`,
+      moved,
+      () => fused.dequantize.run({ inputs: { weight }, outputs: { y }, attrs: { ...attrs, dtype } }),
+      'tbs',
+    );
     const x = random([N, N], dtype);
     for (const transposed of [false, true])
-      await time(`quantMatmul nf4 ${dtype}${transposed ? ' transposed' : ''}`, 2 * N ** 3, () => fused.quantMatmul.run({ inputs: { x, weight }, outputs: { y }, attrs: { ...attrs, transposed } }), 'tflops');
+      await time(
+        `quantMatmul nf4 ${dtype}${transposed ? ' transposed' : ''}`,
+        2 * N ** 3,
+        () => fused.quantMatmul.run({ inputs: { x, weight }, outputs: { y }, attrs: { ...attrs, transposed } }),
+        'tflops',
+      );
     for (const v of [x, y]) memory.release(v.buffer);
   }
 }
@@ -100,22 +150,54 @@ for (const dtype of ['f32', 'f16', 'bf16']) {
   const lse = make([B, H, T], 'f32');
   const attrs = { scale: 1 / Math.sqrt(D), causal: true };
   const flops = 2 * B * H * T * T * D; // causal: half of 4·B·H·T²·D
-  await time(`attention ${dtype}`, flops, () => fused.attention.run({ inputs: { q, k, v }, outputs: { y, lse }, attrs }), 'tflops');
+  await time(
+    `attention ${dtype}`,
+    flops,
+    () => fused.attention.run({ inputs: { q, k, v }, outputs: { y, lse }, attrs }),
+    'tflops',
+  );
   const workspace = make([(B * H * T + B * T) * 8], 'u8');
-  await time(`attentionBackward ${dtype}`, 2.5 * flops, () => fused.attentionBackward.run({ inputs: { dy, q, k, v, y, lse }, outputs: { dq, dk, dv }, attrs, workspace }), 'tflops');
+  await time(
+    `attentionBackward ${dtype}`,
+    2.5 * flops,
+    () => fused.attentionBackward.run({ inputs: { dy, q, k, v, y, lse }, outputs: { dq, dk, dv }, attrs, workspace }),
+    'tflops',
+  );
   for (const t of [q, k, v, dy, y, dq, dk, dv, lse, workspace]) memory.release(t.buffer);
 }
 {
   // LoRA's products: tall and thin.
   const [x, a, h] = [random([N, N], 'f32'), random([16, N], 'f32'), make([N, 16], 'f32')];
-  await time('x·Aᵀ r=16', 2 * N * N * 16, () => primitives.matmul({ inputs: { a: x, b: { ...a, shape: [N, 16], strides: [1, N] } }, outputs: { y: h }, attrs: {} }), 'tflops');
+  await time(
+    'x·Aᵀ r=16',
+    2 * N * N * 16,
+    () =>
+      primitives.matmul({
+        inputs: { a: x, b: { ...a, shape: [N, 16], strides: [1, N] } },
+        outputs: { y: h },
+        attrs: {},
+      }),
+    'tflops',
+  );
   const da = make([16, N], 'f32');
-  await time('gᵀ·x r=16', 2 * N * N * 16, () => primitives.matmul({ inputs: { a: { ...h, shape: [16, N], strides: [1, 16] }, b: x }, outputs: { y: da }, attrs: {} }), 'tflops');
+  await time(
+    'gᵀ·x r=16',
+    2 * N * N * 16,
+    () =>
+      primitives.matmul({
+        inputs: { a: { ...h, shape: [16, N], strides: [1, 16] }, b: x },
+        outputs: { y: da },
+        attrs: {},
+      }),
+    'tflops',
+  );
 }
 {
   // Host time of a dispatch: eager and replayed.
   const [a, y] = [random([64], 'f32'), make([64], 'f32')];
-  const many = () => { for (let i = 0; i < 1000; i++) primitives.unary({ inputs: { x: a }, outputs: { y }, attrs: { op: 'silu' } }); };
+  const many = () => {
+    for (let i = 0; i < 1000; i++) primitives.unary({ inputs: { x: a }, outputs: { y }, attrs: { op: 'silu' } });
+  };
   many();
   await backend.synchronize();
   let t = performance.now();
@@ -132,7 +214,9 @@ for (const dtype of ['f32', 'f16', 'bf16']) {
   const replayed = performance.now() - t;
   await backend.synchronize();
   recording.release();
-  console.log(JSON.stringify({ name: 'host time a dispatch', eagerUs: +eager.toFixed(3), replayedUs: +replayed.toFixed(3) }));
+  console.log(
+    JSON.stringify({ name: 'host time a dispatch', eagerUs: +eager.toFixed(3), replayedUs: +replayed.toFixed(3) }),
+  );
 }
 await backend.close();
 process.exit(0);

@@ -10,7 +10,9 @@ const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
   .filter((path) => path.endsWith('.wgsl') && !path.includes('node_modules'))
   .sort();
 const out = join(here, '../src/generated/wgsl.ts');
-const rows = files.map((path) => `  ${JSON.stringify(path)}: ${JSON.stringify(readFileSync(join(root, path), 'utf8'))},\n`);
+const rows = files.map(
+  (path) => `  ${JSON.stringify(path)}: ${JSON.stringify(readFileSync(join(root, path), 'utf8'))},\n`,
+);
 mkdirSync(dirname(out), { recursive: true });
 writeFileSync(
   out,

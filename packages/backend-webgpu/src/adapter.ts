@@ -3,7 +3,12 @@ import type { TileShape } from './gpu/variants.ts';
 
 /** Optional features that kernels have variants for. */
 export type WebGpuFeature = 'shader-f16' | 'subgroups' | 'chromium-experimental-subgroup-matrix' | 'timestamp-query';
-const known: readonly WebGpuFeature[] = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix', 'timestamp-query'];
+const known: readonly WebGpuFeature[] = [
+  'shader-f16',
+  'subgroups',
+  'chromium-experimental-subgroup-matrix',
+  'timestamp-query',
+];
 
 /** What was measured once on an adapter; plain data, to be kept by the caller under the adapter's name. */
 export interface Tuning {
@@ -51,17 +56,30 @@ const wanted = [
   'maxComputeWorkgroupsPerDimension',
 ] as const satisfies readonly (keyof GPUSupportedLimits)[];
 
-export async function findGpu(options: WebGpuOptions): Promise<GPU> {
+async function findGpu(options: WebGpuOptions): Promise<GPU> {
   const own = options.gpu ?? (typeof navigator === 'undefined' ? undefined : navigator.gpu);
   if (own) return own;
   const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
   if (!inNode)
-    throw new LowrankError('webgpu', 'this browser has no WebGPU', typeof isSecureContext !== 'undefined' && !isSecureContext ? 'the page is not a secure context' : 'navigator.gpu is missing', 'Use https or localhost, a recent browser, or the CPU backend');
+    throw new LowrankError(
+      'webgpu',
+      'this browser has no WebGPU',
+      typeof isSecureContext !== 'undefined' && !isSecureContext
+        ? 'the page is not a secure context'
+        : 'navigator.gpu is missing',
+      'Use https or localhost, a recent browser, or the CPU backend',
+    );
   try {
     const { dawn } = await import('./node.ts');
     return await dawn(options.dawn);
   } catch (cause) {
-    throw new LowrankError('webgpu', 'the package webgpu does not load', cause instanceof Error ? cause.message : String(cause), 'Install it: npm install webgpu', { cause });
+    throw new LowrankError(
+      'webgpu',
+      'the package webgpu does not load',
+      cause instanceof Error ? cause.message : String(cause),
+      'Install it: npm install webgpu',
+      { cause },
+    );
   }
 }
 
@@ -70,14 +88,27 @@ export async function findAdapter(options: WebGpuOptions): Promise<GPUAdapter> {
   if (options.adapter) return options.adapter;
   const gpu = await findGpu(options);
   const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? 'high-performance' });
-  if (!adapter) throw new LowrankError('webgpu', 'no adapter', 'requestAdapter gave none', 'A driver may be missing, or WebGPU may be switched off; without a GPU, SwiftShader serves for tests');
+  if (!adapter)
+    throw new LowrankError(
+      'webgpu',
+      'no adapter',
+      'requestAdapter gave none',
+      'A driver may be missing, or WebGPU may be switched off; without a GPU, SwiftShader serves for tests',
+    );
   return adapter;
 }
 
 /** Facts of an adapter or of a device opened on it. */
-export function adapterFacts(info: GPUAdapterInfo, { features, limits }: Pick<GPUAdapter, 'features' | 'limits'>): AdapterFacts {
+export function adapterFacts(
+  info: GPUAdapterInfo,
+  { features, limits }: Pick<GPUAdapter, 'features' | 'limits'>,
+): AdapterFacts {
   return {
-    name: info.description || info.device || [info.vendor, info.architecture].filter(Boolean).join(' ') || 'unknown adapter',
+    name:
+      info.description ||
+      info.device ||
+      [info.vendor, info.architecture].filter(Boolean).join(' ') ||
+      'unknown adapter',
     vendor: info.vendor,
     architecture: info.architecture,
     fallback: info.isFallbackAdapter ?? false,
@@ -87,11 +118,16 @@ export function adapterFacts(info: GPUAdapterInfo, { features, limits }: Pick<GP
 }
 
 /** Opens a device with what `options.features` says. */
-export async function openDevice(adapter: GPUAdapter, features: WebGpuOptions['features'] = 'auto'): Promise<GPUDevice> {
+export async function openDevice(
+  adapter: GPUAdapter,
+  features: WebGpuOptions['features'] = 'auto',
+): Promise<GPUDevice> {
   const portable = features === 'portable';
   const asked = portable ? [] : features === 'auto' ? known : features;
   const requiredFeatures = asked.filter((f) => adapter.features.has(f)) as GPUFeatureName[];
-  const requiredLimits = portable ? {} : Object.fromEntries(wanted.map((name) => [name, adapter.limits[name] as number]));
+  const requiredLimits = portable
+    ? {}
+    : Object.fromEntries(wanted.map((name) => [name, adapter.limits[name] as number]));
   const device = await adapter.requestDevice({ label: 'lowrank', requiredFeatures, requiredLimits });
   if (typeof navigator === 'undefined' || !navigator.gpu) {
     const { destroyOnExit } = await import('./node.ts');

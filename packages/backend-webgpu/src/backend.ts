@@ -1,5 +1,12 @@
 import { type Backend, type Capabilities, dtypes, LowrankError } from '@lowrank/kernels';
-import { type AdapterFacts, adapterFacts, findAdapter, openDevice, type Tuning, type WebGpuOptions } from './adapter.ts';
+import {
+  type AdapterFacts,
+  adapterFacts,
+  findAdapter,
+  openDevice,
+  type Tuning,
+  type WebGpuOptions,
+} from './adapter.ts';
 import { wgsl } from './generated/wgsl.ts';
 import { Gpu } from './gpu/gpu.ts';
 import { Launcher } from './gpu/launcher.ts';
@@ -62,7 +69,9 @@ function capabilities(device: GPUDevice, facts: AdapterFacts, matrices: boolean)
   const can = { store: true, compute: true };
   return {
     device: facts.name,
-    dtypes: Object.fromEntries(dtypes.map((d) => [d, { ...can, fastMatmul: d === 'f32' || (d === 'f16' && matrices) }])) as unknown as Capabilities['dtypes'],
+    dtypes: Object.fromEntries(
+      dtypes.map((d) => [d, { ...can, fastMatmul: d === 'f32' || (d === 'f16' && matrices) }]),
+    ) as unknown as Capabilities['dtypes'],
     preferredCompute: 'f32',
     limits: { maxBufferBytes: device.limits.maxBufferSize },
     features: [...device.features].sort(),

@@ -1,4 +1,4 @@
 /** WebGPU backend: browsers, and Node through the npm package `webgpu`. */
 export type { AdapterFacts, Tuning, WebGpuFeature, WebGpuOptions } from './adapter.ts';
-export type { TileShape } from './gpu/variants.ts';
 export { available, type WebGpuBackend, webgpuBackend } from './backend.ts';
+export type { TileShape } from './gpu/variants.ts';

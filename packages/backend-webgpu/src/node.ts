@@ -8,10 +8,10 @@ let hooked = false;
 
 /**
  * Dawn's switches: f16 on NVIDIA's Vulkan driver is off by default, and with it subgroup matrices; our kernels write workgroup memory before
- * they read it, so it need not be cleared; timestamps are not to be rounded.
+ * they read it, so it need not be cleared, and keep their indices within bounds, so they need not be clamped; timestamps are not to be rounded.
  */
 const defaults = [
-  'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,disable_workgroup_init',
+  'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia,disable_workgroup_init,disable_robustness',
   'disable-dawn-features=timestamp_quantization',
 ];
 

@@ -23,9 +23,12 @@ type DawnInfo = GPUAdapterInfo & { readonly subgroupMatrixConfigs?: readonly Mat
 export async function tryMatrices(backend: Backend, launcher: Launcher, info: DawnInfo): Promise<void> {
   const { variants, gpu } = launcher;
   const threads = 8 * info.subgroupMaxSize;
-  const missing = ['chromium-experimental-subgroup-matrix', 'shader-f16', 'subgroups'].filter((f) => !gpu.features.has(f));
+  const missing = ['chromium-experimental-subgroup-matrix', 'shader-f16', 'subgroups'].filter(
+    (f) => !gpu.features.has(f),
+  );
   const configs = [...(info.subgroupMatrixConfigs ?? [])];
-  const fits = (c: MatrixConfig) => c.componentType === 'f16' && c.resultComponentType === 'f32' && c.M === 16 && c.N === 16 && c.K === 16;
+  const fits = (c: MatrixConfig) =>
+    c.componentType === 'f16' && c.resultComponentType === 'f32' && c.M === 16 && c.N === 16 && c.K === 16;
   const reason = missing.length
     ? `the device lacks ${missing.join(', ')}`
     : !configs.some(fits)
@@ -39,7 +42,12 @@ export async function tryMatrices(backend: Backend, launcher: Launcher, info: Da
             : undefined;
   if (reason) return variants.refuse(name, reason);
   const problems: string[] = [];
-  for (const [offsetUnit, strideUnit] of [[1, 1], [8, 8], [1, 8], [8, 1]] as const) {
+  for (const [offsetUnit, strideUnit] of [
+    [1, 1],
+    [8, 8],
+    [1, 8],
+    [8, 1],
+  ] as const) {
     const problem = await trial(backend, launcher, { offsetUnit, strideUnit, threads });
     if (!problem) return tryAttention(backend, launcher);
     problems.push(`${offsetUnit}/${strideUnit}: ${problem}`);
@@ -56,11 +64,17 @@ async function trial(backend: Backend, launcher: Launcher, variant: MatrixVarian
   launcher.variants.matrix = variant;
   const { memory } = backend;
   const codes = (rows: number, columns: number, f: (i: number, j: number) => number) =>
-    new Uint8Array(Uint16Array.from({ length: rows * columns }, (_, i) => f16Code(f(Math.floor(i / columns), i % columns))).buffer);
+    new Uint8Array(
+      Uint16Array.from({ length: rows * columns }, (_, i) => f16Code(f(Math.floor(i / columns), i % columns))).buffer,
+    );
   const buffers = [memory.allocate(m * k * 2), memory.allocate(n * k * 2), memory.allocate(m * n * 4)] as const;
   const [a, b, y] = buffers;
   try {
-    for (const [leftInner, rightInner] of [[true, true], [true, false], [false, true]] as const) {
+    for (const [leftInner, rightInner] of [
+      [true, true],
+      [true, false],
+      [false, true],
+    ] as const) {
       memory.write(a, 0, leftInner ? codes(m, k, left) : codes(k, m, (l, i) => left(i, l)));
       memory.write(b, 0, rightInner ? codes(n, k, (j, l) => right(l, j)) : codes(k, n, right));
       const view = (buffer: typeof a, rows: number, columns: number, straight: boolean): View => ({
@@ -80,7 +94,8 @@ async function trial(backend: Backend, launcher: Launcher, variant: MatrixVarian
         for (let j = 0; j < n; j++) {
           let sum = 0;
           for (let l = 0; l < k; l++) sum += left(i, l) * right(l, j);
-          if (got[i * n + j] !== sum) return `[${i}, ${j}] is ${got[i * n + j]}, should be ${sum} (${leftInner ? 'inner' : 'outer'}, ${rightInner ? 'inner' : 'outer'})`;
+          if (got[i * n + j] !== sum)
+            return `[${i}, ${j}] is ${got[i * n + j]}, should be ${sum} (${leftInner ? 'inner' : 'outer'}, ${rightInner ? 'inner' : 'outer'})`;
         }
     }
     return undefined;
@@ -102,24 +117,47 @@ async function tryAttention(backend: Backend, { variants }: Launcher): Promise<v
     const count = shape.reduce((n, d) => n * d, 1);
     const view: View = { ...specOf(shape, dtype), buffer: memory.allocate(count * 4), byteOffset: 0 };
     made.push(view);
-    if (salt !== undefined) memory.write(view.buffer, 0, new Uint8Array(Uint16Array.from({ length: count }, (_, i) => f16Code(Math.sin(i * salt))).buffer));
+    if (salt !== undefined)
+      memory.write(
+        view.buffer,
+        0,
+        new Uint8Array(Uint16Array.from({ length: count }, (_, i) => f16Code(Math.sin(i * salt))).buffer),
+      );
     return view;
   };
   const read = async (view: View): Promise<Float64Array> => {
     const count = view.shape.reduce((n, d) => n * d, 1);
     const bytes = Uint8Array.from(await memory.read(view.buffer, 0, count * (view.dtype === 'f16' ? 2 : 4)));
-    return view.dtype === 'f16' ? Float64Array.from(new Uint16Array(bytes.buffer), f16Value) : Float64Array.from(new Float32Array(bytes.buffer));
+    return view.dtype === 'f16'
+      ? Float64Array.from(new Uint16Array(bytes.buffer), f16Value)
+      : Float64Array.from(new Float32Array(bytes.buffer));
   };
   try {
-    const [q, k, v, dy] = [tensor('f16', queries, 0.7), tensor('f16', keys, 1.3), tensor('f16', keys, 2.1), tensor('f16', queries, 0.3)];
-    const [y, lse, dq, dk, dv] = [tensor('f16', queries), tensor('f32', [1, 2, 64]), tensor('f16', queries), tensor('f16', keys), tensor('f16', keys)];
+    const [q, k, v, dy] = [
+      tensor('f16', queries, 0.7),
+      tensor('f16', keys, 1.3),
+      tensor('f16', keys, 2.1),
+      tensor('f16', queries, 0.3),
+    ];
+    const [y, lse, dq, dk, dv] = [
+      tensor('f16', queries),
+      tensor('f32', [1, 2, 64]),
+      tensor('f16', queries),
+      tensor('f16', keys),
+      tensor('f16', keys),
+    ];
     const workspace = tensor('u8', [(2 * 64 + 64) * 8]);
     const attrs = { scale: 0.25, causal: true };
     const results: Float64Array[][] = [];
     for (const onMatrices of [false, true]) {
       variants.attention = onMatrices;
       backend.fused.attention!.run({ inputs: { q, k, v }, outputs: { y, lse }, attrs });
-      backend.fused.attentionBackward!.run({ inputs: { dy, q, k, v, y, lse }, outputs: { dq, dk, dv }, attrs, workspace });
+      backend.fused.attentionBackward!.run({
+        inputs: { dy, q, k, v, y, lse },
+        outputs: { dq, dk, dv },
+        attrs,
+        workspace,
+      });
       results.push(await Promise.all([y, lse, dq, dk, dv].map(read)));
     }
     const [expected, got] = results as [Float64Array[], Float64Array[]];

@@ -34,7 +34,9 @@ export async function tune(backend: Backend, launcher: Launcher): Promise<Tuning
 
 /** Milliseconds of one product of side³ in f32: the least of three, after one to compile. */
 async function time(backend: Backend, side: number): Promise<number> {
-  const views = [0, 1, 2].map((): View => ({ ...specOf([side, side], 'f32'), buffer: backend.memory.allocate(side * side * 4), byteOffset: 0 }));
+  const views = [0, 1, 2].map(
+    (): View => ({ ...specOf([side, side], 'f32'), buffer: backend.memory.allocate(side * side * 4), byteOffset: 0 }),
+  );
   const [a, b, y] = views as [View, View, View];
   let least = Infinity;
   for (let i = 0; i < 4; i++) {

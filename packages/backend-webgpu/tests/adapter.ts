@@ -11,7 +11,8 @@ const swiftShader = '/usr/lib/chromium/vk_swiftshader_icd.json';
 export async function whyNoAdapter(): Promise<string | undefined> {
   const { env } = process;
   const gpu = ['/dev/nvidia0', '/dev/dri/renderD128'].some(existsSync);
-  if (!env.VK_ICD_FILENAMES && existsSync(swiftShader) && (!gpu || env.WEBGPU_ADAPTER === 'swiftshader')) env.VK_ICD_FILENAMES = swiftShader;
+  if (!env.VK_ICD_FILENAMES && existsSync(swiftShader) && (!gpu || env.WEBGPU_ADAPTER === 'swiftshader'))
+    env.VK_ICD_FILENAMES = swiftShader;
   env.XDG_RUNTIME_DIR ??= '/tmp';
   const answer = await available();
   if (answer.ok) return undefined;

@@ -58,7 +58,9 @@ describe.skipIf(reason !== undefined)(`faults of WebGPU${reason ? ` (skipped: ${
   test('more memory than a buffer may have is refused at once, with both sizes', async () => {
     const backend = await create();
     const most = backend.caps.limits.maxBufferBytes;
-    expect(() => backend.memory.allocate(most + 16)).toThrow(new RegExp(`allocate: larger than the device allows: ${most + 16} bytes; largest buffer ${most}`));
+    expect(() => backend.memory.allocate(most + 16)).toThrow(
+      new RegExp(`allocate: larger than the device allows: ${most + 16} bytes; largest buffer ${most}`),
+    );
   });
 
   test('nothing is written, read or waited for inside a recording', async () => {
@@ -99,7 +101,11 @@ describe.skipIf(reason !== undefined)(`faults of WebGPU${reason ? ` (skipped: ${
   test('an adapter without optional features serves, and says what it lacks', async () => {
     const backend = await create({ features: 'portable' });
     expect(backend.caps.features).toEqual(['core-features-and-limits']);
-    expect(backend.variants()).toContainEqual({ name: 'subgroup-matrix', inUse: false, reason: expect.stringMatching(/lacks/) });
+    expect(backend.variants()).toContainEqual({
+      name: 'subgroup-matrix',
+      inUse: false,
+      reason: expect.stringMatching(/lacks/),
+    });
     await expect(backend.gpuTime(() => {})).rejects.toThrow(/timestamp-query/);
     expect(backend.device.limits.maxStorageBuffersPerShaderStage).toBe(8);
     expect(backend.device.limits.maxComputeWorkgroupStorageSize).toBe(16384);

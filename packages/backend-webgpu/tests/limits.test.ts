@@ -1,4 +1,4 @@
-import { bytesOf, type DType, leaves, mapLeaves, specOf, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
+import { bytesOf, type DType, leaves, mapLeaves, sizeOf, specOf, type TensorSpec, type View } from '@lowrank/kernels';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { adapterFacts, findAdapter, openDevice } from '../src/adapter.ts';
 import { createBackend, type WebGpuBackend } from '../src/backend.ts';
@@ -25,7 +25,8 @@ const cases: Record<string, Case> = {
   'add of rows': {
     inputs: { a: f32(40, 67), b: f32(40, 67) },
     outputs: { y: f32(40, 67) },
-    run: (b, { a, b: second, y }) => b.primitives.binary({ inputs: { a: a!, b: second! }, outputs: { y: y! }, attrs: { op: 'add' } }),
+    run: (b, { a, b: second, y }) =>
+      b.primitives.binary({ inputs: { a: a!, b: second! }, outputs: { y: y! }, attrs: { op: 'add' } }),
   },
   'copy to columns, two bytes each': {
     inputs: { x: half(61, 40) },
@@ -38,47 +39,57 @@ const cases: Record<string, Case> = {
     run: (b, { y }) => {
       const seed: View = { ...specOf([4], 'u32'), buffer: b.memory.allocate(16), byteOffset: 0 };
       b.memory.write(seed.buffer, 0, new Uint8Array(Uint32Array.of(1, 2, 3, 4).buffer));
-      b.primitives.random({ inputs: { seed }, outputs: { y: y! }, attrs: { shape: [33, 67], dtype: 'f32', distribution: 'uniform', site: 1 } });
+      b.primitives.random({
+        inputs: { seed },
+        outputs: { y: y! },
+        attrs: { shape: [33, 67], dtype: 'f32', distribution: 'uniform', site: 1 },
+      });
       b.memory.release(seed.buffer);
     },
   },
   'gather from a long table': {
     inputs: { table: f32(200, 16), ids: specOf([50], 'i32') },
     outputs: { y: f32(50, 16) },
-    run: (b, { table, ids, y }) => b.primitives.gather({ inputs: { table: table!, ids: ids! }, outputs: { y: y! }, attrs: {} }),
+    run: (b, { table, ids, y }) =>
+      b.primitives.gather({ inputs: { table: table!, ids: ids! }, outputs: { y: y! }, attrs: {} }),
   },
-  'matmul': {
+  matmul: {
     inputs: { a: f32(70, 40), b: f32(40, 50), c: f32(70, 50) },
     outputs: { y: f32(70, 50) },
     near: true,
-    run: (b, { a, b: second, c, y }) => b.primitives.matmul({ inputs: { a: a!, b: second!, c: c! }, outputs: { y: y! }, attrs: { alpha: 0.5 } }),
+    run: (b, { a, b: second, c, y }) =>
+      b.primitives.matmul({ inputs: { a: a!, b: second!, c: c! }, outputs: { y: y! }, attrs: { alpha: 0.5 } }),
   },
   'matmul with both transposed': {
     inputs: { a: turned(70, 40), b: turned(40, 50) },
     outputs: { y: f32(70, 50) },
     near: true,
-    run: (b, { a, b: second, y }) => b.primitives.matmul({ inputs: { a: a!, b: second! }, outputs: { y: y! }, attrs: {} }),
+    run: (b, { a, b: second, y }) =>
+      b.primitives.matmul({ inputs: { a: a!, b: second! }, outputs: { y: y! }, attrs: {} }),
   },
   'matmul in batches': {
     inputs: { a: f32(5, 20, 30), b: f32(5, 30, 20) },
     outputs: { y: f32(5, 20, 20) },
     near: true,
-    run: (b, { a, b: second, y }) => b.primitives.matmul({ inputs: { a: a!, b: second! }, outputs: { y: y! }, attrs: {} }),
+    run: (b, { a, b: second, y }) =>
+      b.primitives.matmul({ inputs: { a: a!, b: second! }, outputs: { y: y! }, attrs: {} }),
   },
-  'softmax': {
+  softmax: {
     inputs: { x: f32(40, 67) },
     outputs: { y: f32(40, 67) },
     run: (b, { x, y }) => b.fused.softmax!.run({ inputs: { x: x! }, outputs: { y: y! }, attrs: {} }),
   },
-  'swigluBackward': {
+  swigluBackward: {
     inputs: { dy: f32(40, 32), x: f32(40, 64) },
     outputs: { dx: f32(40, 64) },
-    run: (b, { dy, x, dx }) => b.fused.swigluBackward!.run({ inputs: { dy: dy!, x: x! }, outputs: { dx: dx! }, attrs: {} }),
+    run: (b, { dy, x, dx }) =>
+      b.fused.swigluBackward!.run({ inputs: { dy: dy!, x: x! }, outputs: { dx: dx! }, attrs: {} }),
   },
   'dropout keeps its mask': {
     inputs: { x: f32(40, 67), seed: specOf([4], 'u32') },
     outputs: { y: f32(40, 67) },
-    run: (b, { x, seed, y }) => b.fused.dropout!.run({ inputs: { x: x!, seed: seed! }, outputs: { y: y! }, attrs: { p: 0.5, site: 3 } }),
+    run: (b, { x, seed, y }) =>
+      b.fused.dropout!.run({ inputs: { x: x!, seed: seed! }, outputs: { y: y! }, attrs: { p: 0.5, site: 3 } }),
   },
 };
 
@@ -90,19 +101,28 @@ function bytesFor(spec: TensorSpec, salt: number): Uint8Array {
     f32: () => Float32Array.from({ length: n }, (_, i) => value(i)),
     i32: () => Int32Array.from({ length: n }, (_, i) => whole(i)),
     u32: () => Uint32Array.from({ length: n }, (_, i) => whole(i)),
-    bf16: () => new Uint16Array(Float32Array.from({ length: n }, (_, i) => value(i)).buffer).filter((_, i) => i % 2 === 1),
+    bf16: () =>
+      new Uint16Array(Float32Array.from({ length: n }, (_, i) => value(i)).buffer).filter((_, i) => i % 2 === 1),
   };
   return new Uint8Array(make[spec.dtype as DType]!().buffer);
 }
 
 async function results(backend: WebGpuBackend, { inputs, outputs, run }: Case): Promise<Map<string, Uint8Array>> {
-  const place = (spec: TensorSpec): View => ({ ...spec, buffer: backend.memory.allocate(sizeOf(spec.shape) * bytesOf[spec.dtype]), byteOffset: 0 });
+  const place = (spec: TensorSpec): View => ({
+    ...spec,
+    buffer: backend.memory.allocate(sizeOf(spec.shape) * bytesOf[spec.dtype]),
+    byteOffset: 0,
+  });
   const views = mapLeaves<TensorSpec, View>({ ...inputs, ...outputs }, place) as Record<string, View>;
-  Object.entries(inputs).forEach(([name, spec], i) => backend.memory.write(views[name]!.buffer, 0, bytesFor(spec, i)));
+  for (const [i, [name, spec]] of Object.entries(inputs).entries())
+    backend.memory.write(views[name]!.buffer, 0, bytesFor(spec, i));
   run(backend, views);
   const read = new Map<string, Uint8Array>();
   for (const { path, value } of leaves<TensorSpec>(outputs))
-    read.set(path, Uint8Array.from(await backend.memory.read(views[path]!.buffer, 0, sizeOf(value.shape) * bytesOf[value.dtype])));
+    read.set(
+      path,
+      Uint8Array.from(await backend.memory.read(views[path]!.buffer, 0, sizeOf(value.shape) * bytesOf[value.dtype])),
+    );
   for (const view of Object.values(views)) backend.memory.release(view.buffer);
   return read;
 }
@@ -138,7 +158,9 @@ describe.skipIf(reason !== undefined)(`operands larger than a binding${reason ? 
 
   test('what cannot be cut is refused with the op and the sizes', () => {
     const long: View = { ...specOf([2, 2048], 'f32'), buffer: parts.memory.allocate(16384), byteOffset: 0 };
-    expect(() => parts.fused.softmax!.run({ inputs: { x: long }, outputs: { y: long }, attrs: {} })).toThrow(/softmax: operand larger than a binding of this device: \d+ bytes, limit 4096/);
+    expect(() => parts.fused.softmax!.run({ inputs: { x: long }, outputs: { y: long }, attrs: {} })).toThrow(
+      /softmax: operand larger than a binding of this device: \d+ bytes, limit 4096/,
+    );
     parts.memory.release(long.buffer);
   });
 });

@@ -30,28 +30,60 @@ describe('kernels on subgroup matrices are valid', () => {
     byteOffset: 0,
   });
   const f16 = (turned = false) => tensor('f16', [128, 128], turned);
-  const weight = () => ({ codes: tensor('u8', [128 * 64]), absmax: tensor('f32', [256]), codebook: tensor('f32', [16]) });
+  const weight = () => ({
+    codes: tensor('u8', [128 * 64]),
+    absmax: tensor('f32', [256]),
+    codebook: tensor('f32', [16]),
+  });
   const quant = { quantType: 'nf4', blockSize: 64, shape: [128, 128] } as const;
   const layers = () => [{ quant: weight(), a: tensor('f32', [16, 128]), b: tensor('f32', [128, 16]) }];
   const group = { layers: [{ outFeatures: 128, scale: 2, quant }] };
   const attention = { scale: 0.125, causal: true };
   const calls: Record<string, () => void> = {
-    'x · y': () => opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16() }, outputs: { y: f16() }, attrs: {} }),
-    'x · yᵀ': () => opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16(true) }, outputs: { y: f16() }, attrs: {} }),
-    'xᵀ · y': () => opened!.backend.primitives.matmul({ inputs: { a: f16(true), b: f16() }, outputs: { y: f16() }, attrs: {} }),
-    'added to c': () => opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16(), c: f16() }, outputs: { y: f16() }, attrs: {} }),
-    'a quantized weight': () => opened!.backend.fused.quantMatmul!.run({ inputs: { x: f16(), weight: weight() }, outputs: { y: f16() }, attrs: { ...quant, transposed: false } }),
-    'a quantized weight, transposed': () => opened!.backend.fused.quantMatmul!.run({ inputs: { x: f16(), weight: weight() }, outputs: { y: f16() }, attrs: { ...quant, transposed: true } }),
+    'x · y': () =>
+      opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16() }, outputs: { y: f16() }, attrs: {} }),
+    'x · yᵀ': () =>
+      opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16(true) }, outputs: { y: f16() }, attrs: {} }),
+    'xᵀ · y': () =>
+      opened!.backend.primitives.matmul({ inputs: { a: f16(true), b: f16() }, outputs: { y: f16() }, attrs: {} }),
+    'added to c': () =>
+      opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16(), c: f16() }, outputs: { y: f16() }, attrs: {} }),
+    'a quantized weight': () =>
+      opened!.backend.fused.quantMatmul!.run({
+        inputs: { x: f16(), weight: weight() },
+        outputs: { y: f16() },
+        attrs: { ...quant, transposed: false },
+      }),
+    'a quantized weight, transposed': () =>
+      opened!.backend.fused.quantMatmul!.run({
+        inputs: { x: f16(), weight: weight() },
+        outputs: { y: f16() },
+        attrs: { ...quant, transposed: true },
+      }),
     attention: () => {
       const head = () => tensor('f16', [1, 64, 2, 64]);
-      opened!.backend.fused.attention!.run({ inputs: { q: head(), k: head(), v: head() }, outputs: { y: head(), lse: tensor('f32', [1, 2, 64]) }, attrs: attention });
+      opened!.backend.fused.attention!.run({
+        inputs: { q: head(), k: head(), v: head() },
+        outputs: { y: head(), lse: tensor('f32', [1, 2, 64]) },
+        attrs: attention,
+      });
     },
     'gradients of attention': () => {
       const head = () => tensor('f16', [1, 64, 2, 64]);
       const inputs = { dy: head(), q: head(), k: head(), v: head(), y: head(), lse: tensor('f32', [1, 2, 64]) };
-      opened!.backend.fused.attentionBackward!.run({ inputs, outputs: { dq: head(), dk: head(), dv: head() }, attrs: attention, workspace: tensor('u8', [4096]) });
+      opened!.backend.fused.attentionBackward!.run({
+        inputs,
+        outputs: { dq: head(), dk: head(), dv: head() },
+        attrs: attention,
+        workspace: tensor('u8', [4096]),
+      });
     },
-    'a group with pairs': () => opened!.backend.fused.loraLinear!.run({ inputs: { x: f16(), layers: layers() }, outputs: { y: f16(), h: tensor('f16', [128, 16]) }, attrs: group }),
+    'a group with pairs': () =>
+      opened!.backend.fused.loraLinear!.run({
+        inputs: { x: f16(), layers: layers() },
+        outputs: { y: f16(), h: tensor('f16', [128, 16]) },
+        attrs: group,
+      }),
   };
 
   for (const [name, call] of Object.entries(calls))
@@ -62,6 +94,8 @@ describe('kernels on subgroup matrices are valid', () => {
         () => '',
         (error: Error) => error.message,
       );
-      expect(problem === '' || /total use of workgroup storage \(\d+ bytes\) is larger/.test(problem), problem).toBe(true);
+      expect(problem === '' || /total use of workgroup storage \(\d+ bytes\) is larger/.test(problem), problem).toBe(
+        true,
+      );
     });
 });

@@ -14,7 +14,18 @@ describe('shader assembly', () => {
   });
 
   test('branches: the first that holds is taken, in nested blocks too', () => {
-    const main = ['#if A == 1 && B != x || C', 'one', '#elif D < 4', 'two', '#if !E', 'two b', '#endif', '#else', 'three', '#endif'].join('\n');
+    const main = [
+      '#if A == 1 && B != x || C',
+      'one',
+      '#elif D < 4',
+      'two',
+      '#if !E',
+      'two b',
+      '#endif',
+      '#else',
+      'three',
+      '#endif',
+    ].join('\n');
     expect(lines({ main }, { A: 1, B: 'y' })).toEqual(['one']);
     expect(lines({ main }, { A: 1, B: 'x', D: 3 })).toEqual(['two', 'two b']);
     expect(lines({ main }, { C: true, E: true })).toEqual(['one']);

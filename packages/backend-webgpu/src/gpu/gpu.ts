@@ -26,7 +26,13 @@ export class Gpu {
     device.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
       const { message } = event.error;
-      this.fail(new LowrankError(/lowrank (\w+)/.exec(message)?.[1] ?? 'webgpu', 'the device refused a command', firstLines(message)));
+      this.fail(
+        new LowrankError(
+          /lowrank (\w+)/.exec(message)?.[1] ?? 'webgpu',
+          'the device refused a command',
+          firstLines(message),
+        ),
+      );
     });
     void device.lost.then(({ reason, message }) => {
       this.#lost ??= new LowrankError(

@@ -93,7 +93,11 @@ export class Launcher {
         if ((arg.write ?? false) === writes) slotOf[i] = place(slots, arg);
       });
     if (slots.length > this.gpu.maxStorageBuffers)
-      throw new LowrankError(op, 'more buffers than a kernel may have here', `${slots.length}, limit ${this.gpu.maxStorageBuffers}`);
+      throw new LowrankError(
+        op,
+        'more buffers than a kernel may have here',
+        `${slots.length}, limit ${this.gpu.maxStorageBuffers}`,
+      );
     const starts = slots.map((s) => this.#window(op, s));
     let access = '';
     let groupKey = '';
@@ -120,7 +124,10 @@ export class Launcher {
         entries: slots.map((s, i) => ({
           buffer: s.buffer,
           offset: starts[i]!,
-          size: s.buffer.byteLength <= this.gpu.maxBinding ? s.buffer.byteLength : Math.min(Math.ceil((s.to - starts[i]!) / 16) * 16, s.buffer.byteLength - starts[i]!),
+          size:
+            s.buffer.byteLength <= this.gpu.maxBinding
+              ? s.buffer.byteLength
+              : Math.min(Math.ceil((s.to - starts[i]!) / 16) * 16, s.buffer.byteLength - starts[i]!),
         })),
       },
     };
@@ -131,7 +138,12 @@ export class Launcher {
     if (buffer.byteLength <= this.gpu.maxBinding) return 0;
     const start = Math.floor(from / 256) * 256;
     if (to - start > this.gpu.maxBinding)
-      throw new LowrankError(op, 'operand larger than a binding of this device', `${to - start} bytes, limit ${this.gpu.maxBinding}`, 'Split the tensor into smaller ones');
+      throw new LowrankError(
+        op,
+        'operand larger than a binding of this device',
+        `${to - start} bytes, limit ${this.gpu.maxBinding}`,
+        'Split the tensor into smaller ones',
+      );
     return start;
   }
 
@@ -160,7 +172,7 @@ function keyOf(defines: Defines): string {
 }
 
 /** What `common/wgsl/operand.wgsl` reads of each operand. */
-export function operandDefines({ args, slots, slotOf }: Pick<Bound, 'args' | 'slots' | 'slotOf'>): Defines {
+function operandDefines({ args, slots, slotOf }: Pick<Bound, 'args' | 'slots' | 'slotOf'>): Defines {
   const defines: Record<string, string | number | boolean> = {};
   args.forEach(({ name, view, type }, i) => {
     const slot = slots[slotOf[i]!]!;

@@ -14,7 +14,8 @@ export class WebGpuMemory implements Memory {
   readonly #stream: Stream;
   readonly #staging: GPUBuffer[] = [];
   /** Copies bytes that do not lie on words; set by the backend, which has a kernel for it. */
-  copyBytes: (from: WebGpuBuffer, fromOffset: number, to: WebGpuBuffer, toOffset: number, byteLength: number) => void = () => {};
+  copyBytes: (from: WebGpuBuffer, fromOffset: number, to: WebGpuBuffer, toOffset: number, byteLength: number) => void =
+    () => {};
   #bytes = 0;
 
   constructor(gpu: Gpu, stream: Stream) {
@@ -28,7 +29,12 @@ export class WebGpuMemory implements Memory {
     const size = Math.max(16, Math.ceil(byteLength / 16) * 16);
     const most = this.#gpu.device.limits.maxBufferSize;
     if (size > most)
-      throw new LowrankError('allocate', 'larger than the device allows', `${size} bytes; largest buffer ${most} bytes`, 'Lower the batch size or the sequence length, or split the tensor');
+      throw new LowrankError(
+        'allocate',
+        'larger than the device allows',
+        `${size} bytes; largest buffer ${most} bytes`,
+        'Lower the batch size or the sequence length, or split the tensor',
+      );
     const make = () =>
       this.#gpu.device.createBuffer({
         size,
@@ -39,7 +45,13 @@ export class WebGpuMemory implements Memory {
       this.#gpu.scoped(
         'out-of-memory',
         make,
-        (message) => new LowrankError('allocate', 'out of device memory', `asked ${size} bytes beside ${held} held; ${message}`, 'Lower the batch size or the sequence length, use --recompute block, or quantize the base'),
+        (message) =>
+          new LowrankError(
+            'allocate',
+            'out of device memory',
+            `asked ${size} bytes beside ${held} held; ${message}`,
+            'Lower the batch size or the sequence length, use --recompute block, or quantize the base',
+          ),
       ),
     );
     this.#bytes += size;
@@ -73,7 +85,10 @@ export class WebGpuMemory implements Memory {
     if (b.batch === this.#stream.batch) this.#stream.flush();
     const end = byteOffset + data.byteLength;
     const whole = byteOffset % 4 === 0 && (end % 4 === 0 || Math.ceil(end / 16) * 16 === b.byteLength);
-    if (whole) return this.#writeWords(b, byteOffset, data);
+    if (whole) {
+      this.#writeWords(b, byteOffset, data);
+      return;
+    }
     // Neighbours share a word: the bytes go through a buffer of their own, and a kernel puts them in place.
     const own = this.allocate(data.byteLength);
     this.#writeWords(own, 0, data);
@@ -105,7 +120,9 @@ export class WebGpuMemory implements Memory {
     this.#stream.flush();
     try {
       await staging.mapAsync(GPUMapMode.READ, 0, size);
-      const bytes = new Uint8Array(staging.getMappedRange(0, size).slice(byteOffset - from, byteOffset - from + byteLength));
+      const bytes = new Uint8Array(
+        staging.getMappedRange(0, size).slice(byteOffset - from, byteOffset - from + byteLength),
+      );
       staging.unmap();
       this.#giveStaging(staging);
       await this.#gpu.settle();
@@ -121,7 +138,11 @@ export class WebGpuMemory implements Memory {
     if (at >= 0) return this.#staging.splice(at, 1)[0]!;
     const rounded = size <= 2 ** 26 ? Math.max(256, 2 ** Math.ceil(Math.log2(size))) : Math.ceil(size / 4) * 4;
     this.#bytes += rounded;
-    return this.#gpu.device.createBuffer({ label: 'lowrank read', size: rounded, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    return this.#gpu.device.createBuffer({
+      label: 'lowrank read',
+      size: rounded,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    });
   }
 
   #giveStaging(staging: GPUBuffer): void {

@@ -30,7 +30,8 @@ export class Params {
 
   /** The words so far. The next `start` writes over them. */
   done(): Uint32Array {
-    if (this.#at > this.words.length) throw new RangeError(`parameters take ${this.#at} words, a slot has ${this.words.length}`);
+    if (this.#at > this.words.length)
+      throw new RangeError(`parameters take ${this.#at} words, a slot has ${this.words.length}`);
     return this.words.subarray(0, this.#at);
   }
 }

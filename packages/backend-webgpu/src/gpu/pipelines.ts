@@ -48,7 +48,12 @@ export class Pipelines {
     const code = assemble(this.#files, file, defines);
     const gpu = this.#gpu.scoped(
       'validation',
-      () => device.createComputePipeline({ label, layout: layout.pipeline, compute: { module: device.createShaderModule({ label, code }) } }),
+      () =>
+        device.createComputePipeline({
+          label,
+          layout: layout.pipeline,
+          compute: { module: device.createShaderModule({ label, code }) },
+        }),
       (message) => {
         const error = new LowrankError(op, 'the shader does not compile here', `${file}: ${message}`);
         this.#broken.set(key, error);

@@ -19,7 +19,9 @@ export function collapse(shape: readonly number[], strides: readonly (readonly n
       });
     } else {
       axes.push(d);
-      strides.forEach((s, k) => steps[k]!.push(s[i]!));
+      strides.forEach((s, k) => {
+        steps[k]!.push(s[i]!);
+      });
     }
   }
   return { shape: axes, strides: steps };

@@ -108,7 +108,8 @@ function substitute(line: string, names: ReadonlyMap<string, string>, path: stri
   while (now.includes('$(')) {
     const next = now.replace(/\$\((\w+)\)/g, (_, name: string) => {
       const value = names.get(name);
-      if (value === undefined) throw new LowrankError('shader', 'name without a value', `${path}: ${name} in ${line.trim()}`);
+      if (value === undefined)
+        throw new LowrankError('shader', 'name without a value', `${path}: ${name} in ${line.trim()}`);
       return value;
     });
     if (next === now) throw new LowrankError('shader', 'substitution not understood', `${path}: ${line.trim()}`);

@@ -83,7 +83,12 @@ export class Stream {
     if (this.#count >= batchSize && !this.#timestamps) this.flush();
   }
 
-  #encode(pipeline: GPUComputePipeline, group: GPUBindGroup, offset: number, size: readonly [number, number, number]): void {
+  #encode(
+    pipeline: GPUComputePipeline,
+    group: GPUBindGroup,
+    offset: number,
+    size: readonly [number, number, number],
+  ): void {
     this.#pass ??= this.encoder.beginComputePass({
       label: 'lowrank',
       ...(this.#timestamps && { timestampWrites: this.#timestamps }),

@@ -55,7 +55,7 @@ export interface Strided {
 
 const repeat = (n: number): number[] => new Array<number>(n).fill(0);
 
-export function stridesOf(operand: StridedOperand, shape: readonly number[]): readonly number[] {
+function stridesOf(operand: StridedOperand, shape: readonly number[]): readonly number[] {
   return operand.strides ?? (operand.view.shape.length === shape.length ? operand.view.strides : repeat(shape.length));
 }
 
@@ -65,7 +65,7 @@ export function rawType(view: View): ElementType {
 }
 
 /** Writes the struct of `common/wgsl/strided.wgsl`. */
-export function stridedParams(
+function stridedParams(
   launcher: Launcher,
   shape: readonly number[],
   strides: Readonly<Partial<Record<StridedName, readonly number[]>>>,
@@ -106,9 +106,18 @@ export function elementwise(launcher: Launcher, e: Strided): void {
   );
 }
 
-function walk(launcher: Launcher, e: Strided, shape: readonly number[], present: readonly Present[], start: number): void {
+function walk(
+  launcher: Launcher,
+  e: Strided,
+  shape: readonly number[],
+  present: readonly Present[],
+  start: number,
+): void {
   const tooBig = present.some(({ operand, strides }) => !fits(launcher, operand, shape, strides));
-  if (shape.length <= 4 && !tooBig) return dispatch(launcher, e, shape, present, start);
+  if (shape.length <= 4 && !tooBig) {
+    dispatch(launcher, e, shape, present, start);
+    return;
+  }
   const rest = sizeOf(shape.slice(1));
   // Halves while that helps, else one index of the first axis after another.
   for (const part of cut(shape, present, shape.length > 4 ? 1 : Math.ceil(shape[0]! / 2)))
@@ -148,14 +157,19 @@ function reached({ view, reach }: StridedOperand, shape: readonly number[], stri
 }
 
 /** Whether one binding holds all that a kernel reaches of an operand. */
-export function fits(launcher: Launcher, operand: StridedOperand, shape: readonly number[], strides: readonly number[]): boolean {
+export function fits(
+  launcher: Launcher,
+  operand: StridedOperand,
+  shape: readonly number[],
+  strides: readonly number[],
+): boolean {
   const { maxBinding } = launcher.gpu;
   if (operand.view.buffer.byteLength <= maxBinding) return true;
   return sizeOf(shape) === 1 || extentBytes(reached(operand, shape, strides)) + 256 <= maxBinding;
 }
 
 /** How sub-word elements of y are stored: elements a word, those of the first word that are others', or one by one with atomics. */
-export function packing(
+function packing(
   y: View,
   type: ElementType,
   shape: readonly number[],
@@ -171,7 +185,13 @@ export function packing(
   return { pack: 1, phase: 0, atomic: true };
 }
 
-function dispatch(launcher: Launcher, e: Strided, shape: readonly number[], present: readonly Present[], start: number): void {
+function dispatch(
+  launcher: Launcher,
+  e: Strided,
+  shape: readonly number[],
+  present: readonly Present[],
+  start: number,
+): void {
   const y = present[0]!;
   const { pack, phase, atomic } = packing(y.operand.view, y.operand.type ?? y.operand.view.dtype, shape, y.strides);
   const { args, bound } = bindStrided(launcher, e, present, shape, atomic);

@@ -4,7 +4,8 @@ import type { Stream } from './stream.ts';
 
 /** Nanoseconds between the start and the end of one compute pass with the dispatches of `fn`. */
 export async function deviceTime(gpu: Gpu, stream: Stream, fn: () => void): Promise<number> {
-  if (!gpu.features.has('timestamp-query')) throw new LowrankError('gpuTime', 'the device has no timestamp-query', '', 'Measure whole steps by the clock');
+  if (!gpu.features.has('timestamp-query'))
+    throw new LowrankError('gpuTime', 'the device has no timestamp-query', '', 'Measure whole steps by the clock');
   const { device } = gpu;
   const querySet = device.createQuerySet({ type: 'timestamp', count: 2 });
   const resolved = device.createBuffer({ size: 16, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });

@@ -1,4 +1,13 @@
-import { type Attention, type AttentionBackward, type Backend, type Refusal, sizeOf, specOf, type TensorSpec, type View } from '@lowrank/kernels';
+import {
+  type Attention,
+  type AttentionBackward,
+  type Backend,
+  type Refusal,
+  sizeOf,
+  specOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
 import type { Arg, Bound, Launcher } from '../gpu/launcher.ts';
 import type { Defines } from '../gpu/source.ts';
 import { accessOf, storeOf } from './tiles.ts';
@@ -6,7 +15,9 @@ import { accessOf, storeOf } from './tiles.ts';
 const maxWidth = 256;
 
 /** Attention by tiles, forward and backward. */
-export function attentionOps(launcher: Launcher): Pick<NonNullable<Backend['fused']>, 'attention' | 'attentionBackward'> {
+export function attentionOps(
+  launcher: Launcher,
+): Pick<NonNullable<Backend['fused']>, 'attention' | 'attentionBackward'> {
   return {
     attention: {
       accepts: ({ inputs: { q } }) => narrow(q),
@@ -51,8 +62,16 @@ function onVectors(view: View): boolean {
 }
 
 /** Their kernels take whole tiles: queries by 64, keys by 32 (as rows by 64), widths of 16 up to 128. */
-function takesMatrices(launcher: Launcher, reads: readonly View[], writes: readonly View[], rows: number, columns: number, width: number): boolean {
-  if (!launcher.variants.attention || rows % 64 !== 0 || columns % 32 !== 0 || width % 16 !== 0 || width > 128) return false;
+function takesMatrices(
+  launcher: Launcher,
+  reads: readonly View[],
+  writes: readonly View[],
+  rows: number,
+  columns: number,
+  width: number,
+): boolean {
+  if (!launcher.variants.attention || rows % 64 !== 0 || columns % 32 !== 0 || width % 16 !== 0 || width > 128)
+    return false;
   return reads.every((r) => onVectors(r) && writes.every((w) => w.buffer !== r.buffer));
 }
 
@@ -81,7 +100,12 @@ function widths(d: number, most: number): { DP: number; DV: number; VC: number }
   return { DP, DV: DP / 32, VC };
 }
 
-function forward(launcher: Launcher, { q, k, v, starts, ends }: Attention['inputs'], { y, lse }: Attention['outputs'], attrs: Attention['attrs']): void {
+function forward(
+  launcher: Launcher,
+  { q, k, v, starts, ends }: Attention['inputs'],
+  { y, lse }: Attention['outputs'],
+  attrs: Attention['attrs'],
+): void {
   const [b, tq, hq, d] = q.shape as [number, number, number, number];
   if (sizeOf(q.shape) === 0) return;
   const tk = k.shape[1]!;
@@ -92,18 +116,36 @@ function forward(launcher: Launcher, { q, k, v, starts, ends }: Attention['input
   const row = 16 * 4 * R;
   const scores = row + 128; // chunks of 16: 4 · R vectors of q and 8 of k each
   const w = widths(d, 384);
-  const args: Arg[] = [writeArg('y', y), { name: 'lse', view: lse, write: true }, read('q', q), read('k', k), read('v', v)];
+  const args: Arg[] = [
+    writeArg('y', y),
+    { name: 'lse', view: lse, write: true },
+    read('q', q),
+    read('k', k),
+    read('v', v),
+  ];
   if (starts) args.push({ name: 'starts', view: starts });
   if (ends) args.push({ name: 'ends', view: ends });
   const bound = launcher.bind('attention', args);
   const at = offsetsOf(bound, args);
   launcher.params
     .start()
-    .u32(...q.strides, ...k.strides, ...v.strides, ...y.strides, ...strides(lse, 3), 0, ...strides(starts, 2), ...strides(ends, 2))
+    .u32(
+      ...q.strides,
+      ...k.strides,
+      ...v.strides,
+      ...y.strides,
+      ...strides(lse, 3),
+      0,
+      ...strides(starts, 2),
+      ...strides(ends, 2),
+    )
     .u32(at('q'), at('k'), at('v'), at('y'), at('lse'), at('starts'), at('ends'), tq, tk, d, hq / k.shape[2]!)
     .f32(attrs.scale);
   const seen = { STARTS: starts !== undefined, ENDS: ends !== undefined, CAUSAL: attrs.causal, y_STORE: store(y).mode };
-  if (matrices) return launcher.launch(bound, 'attention/matrix.wgsl', { ...seen, ...matrixDefines(launcher, d) }, tq / 64, hq, b);
+  if (matrices) {
+    launcher.launch(bound, 'attention/matrix.wgsl', { ...seen, ...matrixDefines(launcher, d) }, tq / 64, hq, b);
+    return;
+  }
   const defines: Defines = {
     ...w,
     ...seen,
@@ -130,8 +172,10 @@ function backward(
   if (sizeOf(q.shape) > 0) prepare(launcher, z, dy, y, lse, starts, ends, [b, tq, hq, tk, d], attrs.causal);
   const words = [b, hq, tq, tk, d, hq / hkv] as const;
   const shared = { z, words, scale: attrs.scale, width: d };
-  if (sizeOf(q.shape) > 0) gradient(launcher, { ...shared, FOR: 'query', rows: tq, heads: hq, a: q, b: dy, c: k, e: v, u: dq });
-  if (sizeOf(k.shape) > 0) gradient(launcher, { ...shared, FOR: 'key', rows: tk, heads: hkv, a: k, b: v, c: q, e: dy, u: dk, x: dv });
+  if (sizeOf(q.shape) > 0)
+    gradient(launcher, { ...shared, FOR: 'query', rows: tq, heads: hq, a: q, b: dy, c: k, e: v, u: dq });
+  if (sizeOf(k.shape) > 0)
+    gradient(launcher, { ...shared, FOR: 'key', rows: tk, heads: hkv, a: k, b: v, c: q, e: dy, u: dk, x: dv });
 }
 
 function prepare(
@@ -174,7 +218,14 @@ interface Gradient {
   readonly z: View;
   readonly u: View;
   readonly x?: View;
-  readonly words: readonly [batches: number, heads: number, queries: number, keys: number, width: number, group: number];
+  readonly words: readonly [
+    batches: number,
+    heads: number,
+    queries: number,
+    keys: number,
+    width: number,
+    group: number,
+  ];
   readonly scale: number;
   readonly width: number;
 }
@@ -188,7 +239,14 @@ function gradient(launcher: Launcher, g: Gradient): void {
   const chunk = 8 * 2 * 4 * R + 8 * 16; // chunks of 8: a and b by 4 · R vectors, c and e by 8
   const kinds = g.FOR === 'query' ? 1 : 2;
   const w = widths(g.width, 256 / kinds);
-  const args: Arg[] = [writeArg('u', g.u), read('a', g.a), read('b', g.b), read('c', g.c), read('e', g.e), { name: 'z', view: g.z }];
+  const args: Arg[] = [
+    writeArg('u', g.u),
+    read('a', g.a),
+    read('b', g.b),
+    read('c', g.c),
+    read('e', g.e),
+    { name: 'z', view: g.z },
+  ];
   if (g.x) args.push(writeArg('x', g.x));
   const bound = launcher.bind('attentionBackward', args);
   const at = offsetsOf(bound, args);
@@ -200,7 +258,8 @@ function gradient(launcher: Launcher, g: Gradient): void {
   const common = { FOR: g.FOR, u_STORE: store(g.u).mode, x_STORE: g.x ? store(g.x).mode : 'each' };
   if (matrices) {
     const defines = { ...common, ...matrixDefines(launcher, g.width) };
-    return launcher.launch(bound, 'attention-backward/matrix.wgsl', defines, g.rows / 64, g.heads, g.words[0]);
+    launcher.launch(bound, 'attention-backward/matrix.wgsl', defines, g.rows / 64, g.heads, g.words[0]);
+    return;
   }
   const defines: Defines = {
     ...common,
@@ -212,6 +271,12 @@ function gradient(launcher: Launcher, g: Gradient): void {
     c_MODE: access(g.c).mode,
     e_MODE: access(g.e).mode,
   };
-  launcher.launch(bound, 'attention-backward/attention-backward.wgsl', defines, Math.ceil(g.rows / (16 * R)), g.heads, g.words[0]);
+  launcher.launch(
+    bound,
+    'attention-backward/attention-backward.wgsl',
+    defines,
+    Math.ceil(g.rows / (16 * R)),
+    g.heads,
+    g.words[0],
+  );
 }
-

@@ -8,8 +8,8 @@ import {
   type Cast,
   type Copy,
   type DType,
-  f16Code,
   type Fill,
+  f16Code,
   type Gather,
   type Iota,
   isFloat,
@@ -62,14 +62,23 @@ function codeOf(value: number, dtype: DType): number {
 
 function iota(launcher: Launcher, { outputs: { y }, attrs }: Call<Iota>): void {
   const { shape, axis, start, step } = attrs;
-  const whole = [start, step].every((v) => Number.isInteger(v) && Math.abs(v) < 2 ** 31) && Math.abs(start) + Math.abs(step) * shape[axis]! < 2 ** 31;
+  const whole =
+    [start, step].every((v) => Number.isInteger(v) && Math.abs(v) < 2 ** 31) &&
+    Math.abs(start) + Math.abs(step) * shape[axis]! < 2 ** 31;
   elementwise(launcher, {
     op: 'iota',
     file: 'iota/iota.wgsl',
     shape: y.shape,
     y: { view: y },
     defines: { WHOLE: whole },
-    words: { u0: sizeOf(shape.slice(axis + 1)), u1: shape[axis]!, u2: whole ? start : 0, u3: whole ? step : 0, f0: start, f1: step },
+    words: {
+      u0: sizeOf(shape.slice(axis + 1)),
+      u1: shape[axis]!,
+      u2: whole ? start : 0,
+      u3: whole ? step : 0,
+      f0: start,
+      f1: step,
+    },
   });
 }
 
@@ -86,20 +95,22 @@ function random(launcher: Launcher, { inputs: { seed }, outputs: { y }, attrs }:
 }
 
 function cast(launcher: Launcher, { inputs: { x }, outputs: { y } }: Call<Cast>): void {
-  if (x.dtype === y.dtype) return copy(launcher, { inputs: { x }, outputs: { y }, attrs: {} });
-  elementwise(launcher, { op: 'cast', file: 'cast/cast.wgsl', shape: y.shape, y: { view: y }, a: { view: x } });
+  if (x.dtype === y.dtype) copy(launcher, { inputs: { x }, outputs: { y }, attrs: {} });
+  else elementwise(launcher, { op: 'cast', file: 'cast/cast.wgsl', shape: y.shape, y: { view: y }, a: { view: x } });
 }
 
 function unary(launcher: Launcher, { inputs: { x }, outputs: { y }, attrs }: Call<Unary>): void {
   const { op, p = 0, q = 0 } = attrs;
   const common = { op: 'unary', shape: y.shape, y: { view: y }, a: { view: x } } as const;
-  if (isFloat(x.dtype))
-    return elementwise(launcher, {
+  if (isFloat(x.dtype)) {
+    elementwise(launcher, {
       ...common,
       file: 'unary/unary.wgsl',
       defines: { FORMULA: unaryOps[op].wgsl },
       words: { f0: p, f1: q },
     });
+    return;
+  }
   const whole = Number.isInteger(p) && Number.isInteger(q);
   elementwise(launcher, {
     ...common,
@@ -147,7 +158,14 @@ export function copy(launcher: Launcher, { inputs: { x }, outputs: { y } }: Call
 }
 
 /** Bytes from one buffer to another (or within one, without overlap). */
-export function copyBytes(launcher: Launcher, from: View['buffer'], fromOffset: number, to: View['buffer'], toOffset: number, byteLength: number): void {
+export function copyBytes(
+  launcher: Launcher,
+  from: View['buffer'],
+  fromOffset: number,
+  to: View['buffer'],
+  toOffset: number,
+  byteLength: number,
+): void {
   const words = [fromOffset, toOffset, byteLength].every((v) => v % 4 === 0);
   const dtype = words ? 'u32' : 'u8';
   const spec = { dtype, shape: [byteLength / bytesOf[dtype]], strides: [1] } as const;
@@ -176,7 +194,12 @@ function gather(launcher: Launcher, { inputs: { table, ids }, outputs: { y } }: 
       file: 'gather/gather.wgsl',
       shape: y.shape,
       y: { view: y, ...(raw && { type: rawType(y) }) },
-      a: { view: part, strides: [...ids.shape.map(() => 0), ...table.strides.slice(1)], reach: Math.max(to - from - 1, 0) * pitch, ...(raw && { type: rawType(table) }) },
+      a: {
+        view: part,
+        strides: [...ids.shape.map(() => 0), ...table.strides.slice(1)],
+        reach: Math.max(to - from - 1, 0) * pitch,
+        ...(raw && { type: rawType(table) }),
+      },
       b: { view: ids, strides: [...ids.strides, ...width.map(() => 0)], type: 'u32' },
       defines: { PASS: pass > 0 },
       words: { u0: from, u1: to, u2: pitch },

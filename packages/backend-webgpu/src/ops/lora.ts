@@ -19,7 +19,10 @@ import { packed, quantProduct, scaleBytes, scalesOf } from './quant.ts';
 import { matrixOf, transposed } from './tiles.ts';
 
 /** Groups of linear layers with low-rank pairs, composed of products; the pair rides along with the base product's tiles. */
-export function loraOps(launcher: Launcher, scratch: Scratch): Pick<NonNullable<Backend['fused']>, 'loraLinear' | 'loraLinearBackward'> {
+export function loraOps(
+  launcher: Launcher,
+  scratch: Scratch,
+): Pick<NonNullable<Backend['fused']>, 'loraLinear' | 'loraLinearBackward'> {
   return {
     loraLinear: {
       accepts: ({ inputs }) => allPacked(inputs.layers as readonly LayerSpec[]),
@@ -68,7 +71,11 @@ function room(x: TensorSpec, dx: TensorSpec | undefined, layers: readonly LayerS
 
 /** Columns of a matrix. */
 function columns(view: View, first: number, count: number): View {
-  return { ...view, shape: [view.shape[0]!, count], byteOffset: view.byteOffset + first * view.strides[1]! * bytesOf[view.dtype] };
+  return {
+    ...view,
+    shape: [view.shape[0]!, count],
+    byteOffset: view.byteOffset + first * view.strides[1]! * bytesOf[view.dtype],
+  };
 }
 
 function forward(
@@ -114,12 +121,26 @@ interface Base {
 }
 
 /** y = x · Wᵀ (or x · W) + c + the pair's product. */
-function base(launcher: Launcher, scratch: Scratch, op: string, { layer, at, x, y, c, transposed: turned, extra, workspace }: Base): void {
+function base(
+  launcher: Launcher,
+  scratch: Scratch,
+  op: string,
+  { layer, at, x, y, c, transposed: turned, extra, workspace }: Base,
+): void {
   const [m, n] = y.shape as [number, number];
   if (n === 0) return;
   if (layer.quant && at.quant) {
     const scales = scalesOf(launcher, layer.quant, at.quant, workspace);
-    quantProduct(launcher, scratch, op, { x, y, c, weight: layer.quant, scales, attrs: at.quant, transposed: turned, extra });
+    quantProduct(launcher, scratch, op, {
+      x,
+      y,
+      c,
+      weight: layer.quant,
+      scales,
+      attrs: at.quant,
+      transposed: turned,
+      extra,
+    });
     return;
   }
   runProduct(launcher, scratch, {
@@ -167,19 +188,45 @@ function backward(
       const scale = at.scale ?? 1;
       const hidden = columns(h, hColumn, r);
       hColumn += r;
-      matmul(launcher, scratch, { inputs: { a: transposed(own), b: hidden }, outputs: { y: db[pair]! }, attrs: { alpha: scale, dtype: 'f32' } });
+      matmul(launcher, scratch, {
+        inputs: { a: transposed(own), b: hidden },
+        outputs: { y: db[pair]! },
+        attrs: { alpha: scale, dtype: 'f32' },
+      });
       if (m > 0 && r > 0) {
         const g = inWorkspace(places.g, [m, r]);
-        matmul(launcher, scratch, { inputs: { a: own, b: layer.b }, outputs: { y: g }, attrs: { alpha: scale, dtype: 'f32' } });
-        matmul(launcher, scratch, { inputs: { a: transposed(g), b: x }, outputs: { y: da[pair]! }, attrs: { dtype: 'f32' } });
+        matmul(launcher, scratch, {
+          inputs: { a: own, b: layer.b },
+          outputs: { y: g },
+          attrs: { alpha: scale, dtype: 'f32' },
+        });
+        matmul(launcher, scratch, {
+          inputs: { a: transposed(g), b: x },
+          outputs: { y: da[pair]! },
+          attrs: { dtype: 'f32' },
+        });
         extra = { h: matrixOf(g), l: matrixOf(transposed(layer.a)), k2: r, scale: 1 };
-      } else if (r > 0) matmul(launcher, scratch, { inputs: { a: emptyColumns(own, r), b: x }, outputs: { y: da[pair]! }, attrs: { dtype: 'f32' } });
+      } else if (r > 0)
+        matmul(launcher, scratch, {
+          inputs: { a: emptyColumns(own, r), b: x },
+          outputs: { y: da[pair]! },
+          attrs: { dtype: 'f32' },
+        });
       pair++;
     }
     if (!dx || m === 0) return;
     const last = i === layers.length - 1;
     const target = last || !places.sums ? dx : inWorkspace(places.sum, [m, k]);
-    base(launcher, scratch, 'loraLinearBackward', { layer, at, x: own, y: target, c: before, transposed: true, extra, workspace });
+    base(launcher, scratch, 'loraLinearBackward', {
+      layer,
+      at,
+      x: own,
+      y: target,
+      c: before,
+      transposed: true,
+      extra,
+      workspace,
+    });
     before = target;
   });
 }

@@ -26,7 +26,11 @@ function matrixView(view: View): View {
   return { ...view, shape: view.shape.slice(-2), strides: view.strides.slice(-2) };
 }
 
-export function matmul(launcher: Launcher, scratch: Scratch, { inputs: { a, b, c }, outputs: { y }, attrs }: Call<Matmul>): void {
+export function matmul(
+  launcher: Launcher,
+  scratch: Scratch,
+  { inputs: { a, b, c }, outputs: { y }, attrs }: Call<Matmul>,
+): void {
   if (sizeOf(y.shape) === 0) return;
   const axes = y.shape.length - 2;
   const batch = collapse(
@@ -48,7 +52,24 @@ export function matmul(launcher: Launcher, scratch: Scratch, { inputs: { a, b, c
   const [, columnStride] = p.y.strides;
   // Rows of y lie side by side where they can: yᵀ = bᵀ aᵀ.
   const turned = columnStride !== 1 && p.y.strides[0] === 1;
-  spread(launcher, scratch, foldRows(turned ? { ...p, m: p.n, n: p.m, y: transposed(p.y), a: transposed(p.b), b: transposed(p.a), c: p.c && transposed(p.c), strides: swap(p.strides) } : p));
+  spread(
+    launcher,
+    scratch,
+    foldRows(
+      turned
+        ? {
+            ...p,
+            m: p.n,
+            n: p.m,
+            y: transposed(p.y),
+            a: transposed(p.b),
+            b: transposed(p.a),
+            c: p.c && transposed(p.c),
+            strides: swap(p.strides),
+          }
+        : p,
+    ),
+  );
 }
 
 /** y, b, a, c for y, a, b, c. */
@@ -64,7 +85,15 @@ function foldRows(p: Batched): Batched {
   const even = views.every((v, i) => !v || p.strides[i]![0] === v.strides[0]! * p.m);
   if (!even) return p;
   const taller = (v: View): View => ({ ...v, shape: [v.shape[0]! * count!, v.shape[1]!] });
-  return { ...p, shape: [], strides: p.strides.map(() => []), m: p.m * count!, y: taller(p.y), a: taller(p.a), c: p.c && taller(p.c) };
+  return {
+    ...p,
+    shape: [],
+    strides: p.strides.map(() => []),
+    m: p.m * count!,
+    y: taller(p.y),
+    a: taller(p.a),
+    c: p.c && taller(p.c),
+  };
 }
 
 /** Cuts what is too much for one dispatch: batch axes beyond two or the grid's depth, and operands larger than a binding. */
@@ -72,7 +101,15 @@ function spread(launcher: Launcher, scratch: Scratch, p: Batched): void {
   const [count] = p.shape;
   const big = (view: View, i: number) => {
     if (view.buffer.byteLength <= launcher.gpu.maxBinding) return false;
-    return extentBytes({ dtype: view.dtype, shape: [...p.shape, ...view.shape], strides: [...p.strides[i]!, ...view.strides] }) + 256 > launcher.gpu.maxBinding;
+    return (
+      extentBytes({
+        dtype: view.dtype,
+        shape: [...p.shape, ...view.shape],
+        strides: [...p.strides[i]!, ...view.strides],
+      }) +
+        256 >
+      launcher.gpu.maxBinding
+    );
   };
   const [bigY, bigA, bigB, bigC] = [big(p.y, 0), big(p.a, 1), big(p.b, 2), p.c ? big(p.c, 3) : false];
   const tooBig = bigY || bigA || bigB || bigC;
@@ -92,12 +129,24 @@ function spread(launcher: Launcher, scratch: Scratch, p: Batched): void {
     }
     return;
   }
-  if (!tooBig) return product(launcher, scratch, p);
+  if (!tooBig) {
+    product(launcher, scratch, p);
+    return;
+  }
   // The sum over ranges of the inner axis must fit a binding, too.
   const bigSum = p.m * p.n * 4 + 256 > launcher.gpu.maxBinding;
   const axis = cutAxis(p, bigA, bigB, bigY || bigC || bigSum);
-  if (p[axis] === 1) throw new LowrankError('matmul', 'operand larger than a binding of this device', `[${p.m}, ${p.k}] · [${p.k}, ${p.n}]`, 'Split the tensor into smaller ones');
-  if (axis === 'k') return cutInner(launcher, scratch, p);
+  if (p[axis] === 1)
+    throw new LowrankError(
+      'matmul',
+      'operand larger than a binding of this device',
+      `[${p.m}, ${p.k}] · [${p.k}, ${p.n}]`,
+      'Split the tensor into smaller ones',
+    );
+  if (axis === 'k') {
+    cutInner(launcher, scratch, p);
+    return;
+  }
   const half = Math.ceil(p[axis] / 2);
   for (const [at, count] of [
     [0, half],
@@ -107,8 +156,20 @@ function spread(launcher: Launcher, scratch: Scratch, p: Batched): void {
       launcher,
       scratch,
       axis === 'm'
-        ? { ...p, m: count, y: piece(p.y, 0, at, count), a: piece(p.a, 0, at, count), c: p.c && piece(p.c, 0, at, count) }
-        : { ...p, n: count, y: piece(p.y, 1, at, count), b: piece(p.b, 1, at, count), c: p.c && piece(p.c, 1, at, count) },
+        ? {
+            ...p,
+            m: count,
+            y: piece(p.y, 0, at, count),
+            a: piece(p.a, 0, at, count),
+            c: p.c && piece(p.c, 0, at, count),
+          }
+        : {
+            ...p,
+            n: count,
+            y: piece(p.y, 1, at, count),
+            b: piece(p.b, 1, at, count),
+            c: p.c && piece(p.c, 1, at, count),
+          },
     );
 }
 
@@ -125,7 +186,10 @@ function cutAxis({ a, b, y, m, n }: Batched, bigA: boolean, bigB: boolean, bigY:
 
 /** Some rows or columns of a matrix. */
 function piece(view: View, axis: 0 | 1, at: number, count: number): View {
-  return { ...moved(view, at * view.strides[axis]!), shape: axis === 0 ? [count, view.shape[1]!] : [view.shape[0]!, count] };
+  return {
+    ...moved(view, at * view.strides[axis]!),
+    shape: axis === 0 ? [count, view.shape[1]!] : [view.shape[0]!, count],
+  };
 }
 
 /** Ranges of the inner axis one after another, summed in f32. */
@@ -134,14 +198,39 @@ function cutInner(launcher: Launcher, scratch: Scratch, p: Batched): void {
   const a = (at: number, count: number) => piece(p.a, 1, at, count);
   const b = (at: number, count: number) => piece(p.b, 0, at, count);
   let range = p.k;
-  while (range > 1 && Math.max(extentBytes(a(0, range)), extentBytes(b(0, range))) + 256 > maxBinding) range = Math.ceil(range / 2);
+  while (range > 1 && Math.max(extentBytes(a(0, range)), extentBytes(b(0, range))) + 256 > maxBinding)
+    range = Math.ceil(range / 2);
   const shape = [p.m, p.n];
   const sum: View = { ...specOf(shape, 'f32'), buffer: scratch.take(p.m * p.n * 4), byteOffset: 0 };
   for (let at = 0; at < p.k; at += range) {
     const count = Math.min(range, p.k - at);
-    product(launcher, undefined, { ...p, k: count, y: sum, a: a(at, count), b: b(at, count), c: at > 0 ? sum : undefined, strides: [[], [], [], []], alpha: 1, beta: 1 });
+    product(launcher, undefined, {
+      ...p,
+      k: count,
+      y: sum,
+      a: a(at, count),
+      b: b(at, count),
+      c: at > 0 ? sum : undefined,
+      strides: [[], [], [], []],
+      alpha: 1,
+      beta: 1,
+    });
   }
-  addUp(launcher, { op: 'matmul', batch: [1, 1], m: p.m, n: p.n, y: matrixOf(p.y), c: p.c && matrixOf(p.c), alpha: p.alpha, beta: p.beta }, sum, 1);
+  addUp(
+    launcher,
+    {
+      op: 'matmul',
+      batch: [1, 1],
+      m: p.m,
+      n: p.n,
+      y: matrixOf(p.y),
+      c: p.c && matrixOf(p.c),
+      alpha: p.alpha,
+      beta: p.beta,
+    },
+    sum,
+    1,
+  );
 }
 
 function product(launcher: Launcher, scratch: Scratch | undefined, p: Batched): void {

@@ -2,7 +2,19 @@ import { contiguousStrides, specOf, type View } from '@lowrank/kernels';
 import type { Arg, Bound, Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
 import { elementwise } from '../gpu/strided.ts';
-import { type Access, accessOf, chooseSplits, chooseTile, eightAccess, largeTiles, type Matrix, matrixTile, storeOf, type Tile, threadsOf } from './tiles.ts';
+import {
+  type Access,
+  accessOf,
+  chooseSplits,
+  chooseTile,
+  eightAccess,
+  largeTiles,
+  type Matrix,
+  matrixTile,
+  storeOf,
+  type Tile,
+  threadsOf,
+} from './tiles.ts';
 
 /** y = alpha · a · b + beta · c (+ h · lᵀ · scale), with b dense or quantized. */
 export interface Product {
@@ -54,17 +66,29 @@ export function runProduct(launcher: Launcher, scratch: Scratch | undefined, p: 
   const plan = matrixPlan(launcher, p) ?? portablePlan(launcher, p);
   const count = p.batch[0] * p.batch[1];
   const splits = scratch ? chooseSplits(p.m, p.n, p.k, count) : 1;
-  if (!scratch || splits === 1) return launchProduct(launcher, p, plan, 1);
+  if (!scratch || splits === 1) {
+    launchProduct(launcher, p, plan, 1);
+    return;
+  }
   const { m, n } = p;
   const shape = [...p.batch, m, n];
-  const partial: View = { ...specOf([splits, ...shape], 'f32'), buffer: scratch.take(splits * count * m * n * 4), byteOffset: 0 };
+  const partial: View = {
+    ...specOf([splits, ...shape], 'f32'),
+    buffer: scratch.take(splits * count * m * n * 4),
+    byteOffset: 0,
+  };
   const sums: Matrix = { view: partial, row: n, column: 1, batch: [p.batch[1] * m * n, m * n] };
   launchProduct(launcher, { ...p, y: sums, c: undefined, alpha: 1, beta: 0 }, plan, splits);
   addUp(launcher, p, partial, splits);
 }
 
 /** y = alpha · Σ of partial sums [splits, …batch, m, n] + beta · c, in order. */
-export function addUp(launcher: Launcher, p: Pick<Product, 'op' | 'batch' | 'm' | 'n' | 'y' | 'c' | 'alpha' | 'beta'>, partial: View, splits: number): void {
+export function addUp(
+  launcher: Launcher,
+  p: Pick<Product, 'op' | 'batch' | 'm' | 'n' | 'y' | 'c' | 'alpha' | 'beta'>,
+  partial: View,
+  splits: number,
+): void {
   const shape = [...p.batch, p.m, p.n];
   const size = p.batch[0] * p.batch[1] * p.m * p.n;
   const strides = ({ batch, row, column }: Matrix) => [...batch, row, column];
@@ -84,7 +108,9 @@ function portablePlan(launcher: Launcher, p: Product): Plan {
   const { variants } = launcher;
   const tableBytes = p.quant ? (1 << p.quant.bits) * 4 : 0;
   return {
-    tile: variants.tile ?? chooseTile(launcher.gpu, variants.large ?? largeTiles[0]!, p.m, p.n, p.batch[0] * p.batch[1], tableBytes),
+    tile:
+      variants.tile ??
+      chooseTile(launcher.gpu, variants.large ?? largeTiles[0]!, p.m, p.n, p.batch[0] * p.batch[1], tableBytes),
     a: accessOf(p.a),
     b: p.b ? accessOf(p.b) : { mode: 'any', vector: 1, innerFirst: !p.quant!.transposed },
     h: p.extra && accessOf(p.extra.h),
@@ -120,8 +146,17 @@ function launchProduct(launcher: Launcher, p: Product, { tile, a, b, h, l }: Pla
   if (p.c) args.push({ name: 'c', view: p.c.view });
   args.push({ name: 'a', view: p.a.view, vector: a.vector });
   if (p.b) args.push({ name: 'b', view: p.b.view, vector: b.vector });
-  if (p.quant) args.push({ name: 'w', view: p.quant.codes }, { name: 's', view: p.quant.scales }, { name: 't', view: p.quant.codebook });
-  if (p.extra && h && l) args.push({ name: 'h', view: p.extra.h.view, vector: h.vector }, { name: 'l', view: p.extra.l.view, vector: l.vector });
+  if (p.quant)
+    args.push(
+      { name: 'w', view: p.quant.codes },
+      { name: 's', view: p.quant.scales },
+      { name: 't', view: p.quant.codebook },
+    );
+  if (p.extra && h && l)
+    args.push(
+      { name: 'h', view: p.extra.h.view, vector: h.vector },
+      { name: 'l', view: p.extra.l.view, vector: l.vector },
+    );
   const bound = launcher.bind(p.op, args);
   const range = Math.ceil(Math.ceil(p.k / splits) / tile.BK) * tile.BK;
   writeParams(launcher, p, bound, args, range, splits);
@@ -142,9 +177,19 @@ function launchProduct(launcher: Launcher, p: Product, { tile, a, b, h, l }: Pla
     defines.TRANSPOSED = p.quant.transposed;
     defines.ALIGNED = p.quant.width % 4 === 0 && p.quant.codes.byteOffset % 4 === 0;
   }
-  Object.assign(defines, tile.matrix ? { OFFSET_UNIT: tile.matrix.offsetUnit, STRIDE_UNIT: tile.matrix.strideUnit } : tileDefines(tile));
+  Object.assign(
+    defines,
+    tile.matrix ? { OFFSET_UNIT: tile.matrix.offsetUnit, STRIDE_UNIT: tile.matrix.strideUnit } : tileDefines(tile),
+  );
   const file = `${p.quant ? 'quant-matmul' : 'matmul'}/${tile.matrix ? 'matrix' : p.quant ? 'quant-matmul' : 'matmul'}.wgsl`;
-  launcher.launch(bound, file, defines, Math.ceil(p.n / tile.BN), Math.ceil(p.m / tile.BM), p.batch[0] * p.batch[1] * splits);
+  launcher.launch(
+    bound,
+    file,
+    defines,
+    Math.ceil(p.n / tile.BN),
+    Math.ceil(p.m / tile.BM),
+    p.batch[0] * p.batch[1] * splits,
+  );
 }
 
 /** What tiles.wgsl needs of a tile. */
@@ -158,7 +203,14 @@ function tileDefines(tile: Tile): Record<string, number> {
 }
 
 /** The struct of `common/wgsl/product-params.wgsl`. */
-function writeParams(launcher: Launcher, p: Product, bound: Bound, args: readonly Arg[], range: number, splits: number): void {
+function writeParams(
+  launcher: Launcher,
+  p: Product,
+  bound: Bound,
+  args: readonly Arg[],
+  range: number,
+  splits: number,
+): void {
   const at = (name: string): number => bound.offsets[args.findIndex((arg) => arg.name === name)] ?? 0;
   const none: Pick<Matrix, 'row' | 'column' | 'batch'> = { row: 0, column: 0, batch: [0, 0] };
   const c = p.c ?? none;

@@ -8,8 +8,8 @@ import {
   isContiguous,
   nf4Bounds,
   type QuantAttrs,
-  type QuantMatmul,
   type Quantize,
+  type QuantMatmul,
   type QuantType,
   type QuantViews,
   quantBits,
@@ -36,7 +36,10 @@ export function quantOps(launcher: Launcher, scratch: Scratch): Pick<NonNullable
   };
   const dequantize: FusedKernel<Dequantize> = {
     accepts: ({ inputs }) => packed(inputs.weight as QuantSpecs),
-    workspace: ({ inputs, outputs, attrs }) => (isContiguous(outputs.y) ? tailBytes(inputs.weight as QuantSpecs, attrs) : scaleBytes(inputs.weight as QuantSpecs, attrs)),
+    workspace: ({ inputs, outputs, attrs }) =>
+      isContiguous(outputs.y)
+        ? tailBytes(inputs.weight as QuantSpecs, attrs)
+        : scaleBytes(inputs.weight as QuantSpecs, attrs),
     run: ({ inputs, outputs, attrs, workspace }) => runDequantize(launcher, inputs.weight, outputs.y, attrs, workspace),
   };
   const quantMatmul: FusedKernel<QuantMatmul> = {
@@ -81,7 +84,11 @@ function tailBytes(weight: QuantSpecs, attrs: QuantAttrs): number {
 /** The f32 scales of a weight's blocks: its absmax, or made in `workspace`. */
 export function scalesOf(launcher: Launcher, weight: QuantViews, attrs: QuantAttrs, workspace: View | undefined): View {
   if (weight.absmax.dtype === 'f32') return flatView(weight.absmax);
-  const scales: View = { ...specOf([blocksOf(attrs)], 'f32'), buffer: workspace!.buffer, byteOffset: workspace!.byteOffset };
+  const scales: View = {
+    ...specOf([blocksOf(attrs)], 'f32'),
+    buffer: workspace!.buffer,
+    byteOffset: workspace!.byteOffset,
+  };
   elementwise(launcher, {
     op: 'dequantize',
     file: 'dequantize/scales.wgsl',
@@ -101,7 +108,13 @@ function flatView(view: View): View {
   return { ...view, shape: [sizeOf(view.shape)], strides: [1] };
 }
 
-function runDequantize(launcher: Launcher, weight: QuantViews, y: View, attrs: QuantAttrs, workspace: View | undefined): void {
+function runDequantize(
+  launcher: Launcher,
+  weight: QuantViews,
+  y: View,
+  attrs: QuantAttrs,
+  workspace: View | undefined,
+): void {
   const n = sizeOf(y.shape);
   if (n === 0) return;
   const bits = quantBits[attrs.quantType];
@@ -120,14 +133,35 @@ function runDequantize(launcher: Launcher, weight: QuantViews, y: View, attrs: Q
       { name: 's', view: weight.absmax },
       { name: 't', view: weight.codebook },
     ];
-    if (nested) args.push({ name: 'nested', view: weight.nestedAbsmax! }, { name: 'book', view: weight.nestedCodebook! }, { name: 'offset', view: weight.offset! });
+    if (nested)
+      args.push(
+        { name: 'nested', view: weight.nestedAbsmax! },
+        { name: 'book', view: weight.nestedCodebook! },
+        { name: 'offset', view: weight.offset! },
+      );
     const bound = launcher.bind('dequantize', args);
-    launcher.params.start().u32(words, ...bound.offsets.slice(0, 4), bound.offsets[4] ?? 0, bound.offsets[5] ?? 0, bound.offsets[6] ?? 0, shift, 0);
-    launcher.launchFlat(bound, 'dequantize/dequantize.wgsl', { BITS: bits, NESTED: nested, WIDE: wide }, Math.ceil(words / 1024));
+    launcher.params
+      .start()
+      .u32(
+        words,
+        ...bound.offsets.slice(0, 4),
+        bound.offsets[4] ?? 0,
+        bound.offsets[5] ?? 0,
+        bound.offsets[6] ?? 0,
+        shift,
+        0,
+      );
+    launcher.launchFlat(
+      bound,
+      'dequantize/dequantize.wgsl',
+      { BITS: bits, NESTED: nested, WIDE: wide },
+      Math.ceil(words / 1024),
+    );
   }
   const done = words * elements;
   if (done === n) return;
-  const rest: View = done === 0 ? y : { ...specOf([n - done], y.dtype), buffer: y.buffer, byteOffset: y.byteOffset + done * size };
+  const rest: View =
+    done === 0 ? y : { ...specOf([n - done], y.dtype), buffer: y.buffer, byteOffset: y.byteOffset + done * size };
   elementwise(launcher, {
     op: 'dequantize',
     file: 'dequantize/element.wgsl',
@@ -177,8 +211,15 @@ function runQuantize(
   const bound = launcher.bind('quantize', args);
   const at = (name: string) => bound.offsets[args.findIndex((a) => a.name === name)] ?? 0;
   const blocks = Math.ceil(count / blockSize);
-  launcher.params.start().u32(count, blockSize, blocks, at('x'), at('codes'), at('absmax'), absmax.strides[0]!, at('t'), at('offset'), 0);
-  launcher.launchFlat(bound, 'quantize/quantize.wgsl', { TYPE: quantType, WORDS: onWords, OFFSET: offset !== undefined, ...decisions(quantType) }, blocks);
+  launcher.params
+    .start()
+    .u32(count, blockSize, blocks, at('x'), at('codes'), at('absmax'), absmax.strides[0]!, at('t'), at('offset'), 0);
+  launcher.launchFlat(
+    bound,
+    'quantize/quantize.wgsl',
+    { TYPE: quantType, WORDS: onWords, OFFSET: offset !== undefined, ...decisions(quantType) },
+    blocks,
+  );
 }
 
 /** y = x · Wᵀ (or x · W, transposed) + c, and perhaps h · lᵀ · scale, with W dequantized on the way. */

@@ -22,7 +22,16 @@ import {
 } from '@lowrank/kernels';
 import type { Launcher } from '../gpu/launcher.ts';
 import { collapseRows } from '../gpu/shape.ts';
-import { bindStrided, cut, elementwise, finish, fits, type Present, presentOperands, type Strided } from '../gpu/strided.ts';
+import {
+  bindStrided,
+  cut,
+  elementwise,
+  finish,
+  fits,
+  type Present,
+  presentOperands,
+  type Strided,
+} from '../gpu/strided.ts';
 import { copy } from './elementwise.ts';
 import { sumPartials } from './reduce.ts';
 
@@ -45,11 +54,22 @@ type RowOps =
 /** Fused ops over rows or elements. */
 export function rowOps(launcher: Launcher): Pick<Fused, RowOps> {
   return {
-    softmax: kernel<Softmax>(({ inputs, outputs }) => [inputs.x, outputs.y], ({ inputs: { x }, outputs: { y } }) =>
-      rows(launcher, { op: 'softmax', file: 'softmax/softmax.wgsl', shape: y.shape, y: { view: y }, a: { view: x } }),
+    softmax: kernel<Softmax>(
+      ({ inputs, outputs }) => [inputs.x, outputs.y],
+      ({ inputs: { x }, outputs: { y } }) =>
+        rows(launcher, { op: 'softmax', file: 'softmax/softmax.wgsl', shape: y.shape, y: { view: y }, a: { view: x } }),
     ),
-    softmaxBackward: kernel<SoftmaxBackward>(({ inputs, outputs }) => [inputs.dy, inputs.y, outputs.dx], ({ inputs: { dy, y }, outputs: { dx } }) =>
-      rows(launcher, { op: 'softmaxBackward', file: 'softmax-backward/softmax-backward.wgsl', shape: dx.shape, y: { view: dx }, a: { view: dy }, b: { view: y } }),
+    softmaxBackward: kernel<SoftmaxBackward>(
+      ({ inputs, outputs }) => [inputs.dy, inputs.y, outputs.dx],
+      ({ inputs: { dy, y }, outputs: { dx } }) =>
+        rows(launcher, {
+          op: 'softmaxBackward',
+          file: 'softmax-backward/softmax-backward.wgsl',
+          shape: dx.shape,
+          y: { view: dx },
+          a: { view: dy },
+          b: { view: y },
+        }),
     ),
     rmsNorm: kernel<RmsNorm>(
       ({ inputs, outputs }) => [inputs.x, outputs.y, column(outputs.rstd)],
@@ -95,18 +115,34 @@ export function rowOps(launcher: Launcher): Pick<Fused, RowOps> {
           b: { view: positions, strides: [...positions.strides, 0, 0] },
           c: { view: cos, strides: [0, 0, 0, cos.strides[1]!], reach: (cos.shape[0]! - 1) * cos.strides[0]! },
           d: { view: sin, strides: [0, 0, 0, sin.strides[1]!], reach: (sin.shape[0]! - 1) * sin.strides[0]! },
-          words: { u1: cos.strides[0]!, u2: sin.strides[0]!, f0: attrs.inverse ? -1 : 1 },
+          words: {
+            u1: cos.strides[0]!,
+            u2: sin.strides[0]!,
+            u3: Math.max(cos.shape[0]! - 1, 0),
+            f0: attrs.inverse ? -1 : 1,
+          },
         });
         const rest = x.shape[3]! - 2 * half;
         if (rest > 0 && !(x.buffer === y.buffer && x.byteOffset === y.byteOffset))
-          copy(launcher, { inputs: { x: tail(x, 2 * half, rest) }, outputs: { y: tail(y, 2 * half, rest) }, attrs: {} });
+          copy(launcher, {
+            inputs: { x: tail(x, 2 * half, rest) },
+            outputs: { y: tail(y, 2 * half, rest) },
+            attrs: {},
+          });
       },
     ),
     swiglu: kernel<Swiglu>(
       () => [],
       ({ inputs: { x }, outputs: { y } }) => {
         const reach = y.shape.at(-1)! * x.strides.at(-1)!;
-        elementwise(launcher, { op: 'swiglu', file: 'swiglu/swiglu.wgsl', shape: y.shape, y: { view: y }, a: { view: x, reach }, words: { u0: reach } });
+        elementwise(launcher, {
+          op: 'swiglu',
+          file: 'swiglu/swiglu.wgsl',
+          shape: y.shape,
+          y: { view: y },
+          a: { view: x, reach },
+          words: { u0: reach },
+        });
       },
     ),
     swigluBackward: kernel<SwigluBackward>(
@@ -140,7 +176,8 @@ export function rowOps(launcher: Launcher): Pick<Fused, RowOps> {
       () => [],
       ({ inputs, outputs, attrs: { beta1, beta2, eps } }) => {
         for (const name of ['p', 'm', 'v'] as const)
-          if (!sameView(inputs[name], outputs[name])) copy(launcher, { inputs: { x: inputs[name] }, outputs: { y: outputs[name] }, attrs: {} });
+          if (!sameView(inputs[name], outputs[name]))
+            copy(launcher, { inputs: { x: inputs[name] }, outputs: { y: outputs[name] }, attrs: {} });
         const { g, hyper, gradScale } = inputs;
         elementwise(launcher, {
           op: 'adamw',
@@ -160,7 +197,11 @@ export function rowOps(launcher: Launcher): Pick<Fused, RowOps> {
 }
 
 function sameView(a: View, b: View): boolean {
-  return a.buffer === b.buffer && a.byteOffset === b.byteOffset && a.strides.every((s, i) => s === b.strides[i] || a.shape[i] === 1);
+  return (
+    a.buffer === b.buffer &&
+    a.byteOffset === b.byteOffset &&
+    a.strides.every((s, i) => s === b.strides[i] || a.shape[i] === 1)
+  );
 }
 
 /** Columns from `first` on. */
@@ -183,7 +224,10 @@ function lastOnly(over: TensorSpec, stride: number): number[] {
 }
 
 /** A kernel that takes what its operands' rows join to, in at most three axes before the last. */
-function kernel<O extends OpTypes>(walked: (spec: Spec<O>) => readonly TensorSpec[], run: FusedKernel<O>['run']): FusedKernel<O> {
+function kernel<O extends OpTypes>(
+  walked: (spec: Spec<O>) => readonly TensorSpec[],
+  run: FusedKernel<O>['run'],
+): FusedKernel<O> {
   return { accepts: (spec) => rowsJoin(walked(spec)), run };
 }
 
@@ -191,7 +235,10 @@ function rowsJoin(specs: readonly TensorSpec[]): true | Refusal {
   const [first] = specs;
   if (!first || first.shape.length <= 4) return true;
   const leading = specs.map((s) => s.strides.slice(0, -1));
-  const axes = collapseRows([...first.shape.slice(0, -1), 1], leading.map((s) => [...s, 0]));
+  const axes = collapseRows(
+    [...first.shape.slice(0, -1), 1],
+    leading.map((s) => [...s, 0]),
+  );
   return axes.shape.length <= 4 || { refused: 'rows lie along more than three separate axes' };
 }
 
@@ -208,7 +255,12 @@ function joined(e: Strided): { shape: readonly number[]; present: Present[] } {
 /** Whether y takes whole words of two elements: rows contiguous, on words. */
 function pairable(view: View, strides: readonly number[]): boolean {
   const last = strides.length - 1;
-  return bytesOf[view.dtype] === 2 && view.byteOffset % 4 === 0 && strides[last] === 1 && strides.every((s, i) => i === last || s % 2 === 0);
+  return (
+    bytesOf[view.dtype] === 2 &&
+    view.byteOffset % 4 === 0 &&
+    strides[last] === 1 &&
+    strides.every((s, i) => i === last || s % 2 === 0)
+  );
 }
 
 function rows(launcher: Launcher, e: Strided): void {
@@ -224,8 +276,8 @@ function parts(
   run: (shape: readonly number[], present: readonly Present[]) => void,
 ): void {
   const held = present.every(({ operand, strides }) => fits(launcher, operand, shape, strides));
-  if (held || shape.length < 2) return run(shape, present);
-  for (const part of cut(shape, present, Math.ceil(shape[0]! / 2))) parts(launcher, part.shape, part.present, run);
+  if (held || shape.length < 2) run(shape, present);
+  else for (const part of cut(shape, present, Math.ceil(shape[0]! / 2))) parts(launcher, part.shape, part.present, run);
 }
 
 function rowsPart(launcher: Launcher, e: Strided, shape: readonly number[], present: readonly Present[]): void {
@@ -247,7 +299,13 @@ function pairs(launcher: Launcher, distance: number, e: Strided): void {
   parts(launcher, shape, present, (s, p) => pairsPart(launcher, own, distance, s, p));
 }
 
-function pairsPart(launcher: Launcher, e: Strided, distance: number, shape: readonly number[], present: readonly Present[]): void {
+function pairsPart(
+  launcher: Launcher,
+  e: Strided,
+  distance: number,
+  shape: readonly number[],
+  present: readonly Present[],
+): void {
   const y = present[0]!;
   const paired = pairable(y.operand.view, y.strides) && distance % 2 === 0;
   const pack = paired ? 2 : 1;
@@ -264,13 +322,22 @@ function rmsNormBackward(launcher: Launcher): FusedKernel<RmsNormBackward> {
     accepts: ({ inputs, outputs }) => rowsJoin([inputs.dy, inputs.x, column(inputs.rstd), outputs.dx]),
     workspace: (spec) => (spec.attrs.needWeight ? ranges(spec) * spec.inputs.weight.shape[0]! * 4 : 0),
     run: ({ inputs: { dy, x, weight, rstd }, outputs: { dx, dweight }, workspace }) => {
-      const shared = { shape: x.shape, a: { view: dy }, b: { view: x }, c: { view: rstd, strides: [...rstd.strides, 0] } };
+      const shared = {
+        shape: x.shape,
+        a: { view: dy },
+        b: { view: x },
+        c: { view: rstd, strides: [...rstd.strides, 0] },
+      };
       // First dweight: dx may lie over dy.
       if (dweight) {
         const width = weight.shape[0]!;
         const count = sizeOf(x.shape.slice(0, -1));
         const splits = Math.ceil(count / rowsARange);
-        const from: View = { ...specOf([splits, width], 'f32'), buffer: (workspace ?? dweight).buffer, byteOffset: workspace?.byteOffset ?? 0 };
+        const from: View = {
+          ...specOf([splits, width], 'f32'),
+          buffer: (workspace ?? dweight).buffer,
+          byteOffset: workspace?.byteOffset ?? 0,
+        };
         if (splits > 0) {
           const e: Strided = {
             ...shared,

@@ -85,7 +85,9 @@ export interface Access {
 
 /** Whether the start of a matrix and all steps but the contiguous one are multiples of `count` elements. */
 function steps({ view, batch }: Matrix, step: number, count: number): boolean {
-  return step % count === 0 && batch.every((b) => b % count === 0) && view.byteOffset % (count * bytesOf[view.dtype]) === 0;
+  return (
+    step % count === 0 && batch.every((b) => b % count === 0) && view.byteOffset % (count * bytesOf[view.dtype]) === 0
+  );
 }
 
 export function accessOf(matrix: Matrix): Access {
