@@ -1,5 +1,5 @@
 // One call of `element` for each element of y; its result is stored. PACK: elements of y in a word when an invocation makes whole words
-// (rows of y are then contiguous), else 1. FLAT: there is one axis.
+// (rows of y are then contiguous), else 1. FLAT: there is one axis. EACH: units that an invocation makes, 256 apart.
 #include "common/wgsl/numbers.wgsl"
 #include "common/wgsl/strided.wgsl"
 #include "common/wgsl/operand.wgsl" (N = y)
@@ -13,13 +13,8 @@ fn locate(i: u32, column: u32, row: u32) -> At {
 #endif
 }
 
-@compute @workgroup_size(256)
-fn main(
-  @builtin(workgroup_id) group: vec3<u32>,
-  @builtin(num_workgroups) groups: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
-  let unit = group_number(group, groups) * 256u + lane;
+// One unit of work: an element, or a word of elements.
+fn make(unit: u32) {
   if unit >= P.units {
     return;
   }
@@ -52,4 +47,16 @@ fn main(
   }
   y_put_word((base - P.phase) / $(PACK)u + word, bits, mask);
 #endif
+}
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let start = group_number(group, groups) * (256u * $(EACH)u) + lane;
+#for r in 0..$(EACH)
+  make(start + $(r)u * 256u);
+#endfor
 }

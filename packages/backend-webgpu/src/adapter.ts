@@ -1,5 +1,6 @@
 import { LowrankError } from '@lowrank/kernels';
 import type { TileShape } from './gpu/variants.ts';
+import { nodeProcess } from './node-process.ts';
 
 /** Optional features that kernels have variants for. */
 export type WebGpuFeature = 'shader-f16' | 'subgroups' | 'chromium-experimental-subgroup-matrix' | 'timestamp-query';
@@ -59,7 +60,7 @@ const wanted = [
 async function findGpu(options: WebGpuOptions): Promise<GPU> {
   const own = options.gpu ?? (typeof navigator === 'undefined' ? undefined : navigator.gpu);
   if (own) return own;
-  const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
+  const inNode = nodeProcess()?.versions?.node !== undefined;
   if (!inNode)
     throw new LowrankError(
       'webgpu',
@@ -70,7 +71,7 @@ async function findGpu(options: WebGpuOptions): Promise<GPU> {
       'Use https or localhost, a recent browser, or the CPU backend',
     );
   try {
-    const { dawn } = await import('./node.ts');
+    const { dawn } = await import('./dawn.ts');
     return await dawn(options.dawn);
   } catch (cause) {
     throw new LowrankError(
@@ -130,7 +131,7 @@ export async function openDevice(
     : Object.fromEntries(wanted.map((name) => [name, adapter.limits[name] as number]));
   const device = await adapter.requestDevice({ label: 'lowrank', requiredFeatures, requiredLimits });
   if (typeof navigator === 'undefined' || !navigator.gpu) {
-    const { destroyOnExit } = await import('./node.ts');
+    const { destroyOnExit } = await import('./dawn.ts');
     destroyOnExit(device);
   }
   return device;

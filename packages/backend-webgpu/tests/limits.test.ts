@@ -1,4 +1,14 @@
-import { bytesOf, type DType, leaves, mapLeaves, sizeOf, specOf, type TensorSpec, type View } from '@lowrank/kernels';
+import {
+  bf16Code,
+  bytesOf,
+  type DType,
+  leaves,
+  mapLeaves,
+  sizeOf,
+  specOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { adapterFacts, findAdapter, openDevice } from '../src/adapter.ts';
 import { createBackend, type WebGpuBackend } from '../src/backend.ts';
@@ -162,5 +172,35 @@ describe.skipIf(reason !== undefined)(`operands larger than a binding${reason ? 
       /softmax: operand larger than a binding of this device: \d+ bytes, limit 4096/,
     );
     parts.memory.release(long.buffer);
+  });
+});
+
+describe.skipIf(reason !== undefined)('large tensors', () => {
+  test('each invocation makes several elements', async () => {
+    const adapter = await findAdapter({});
+    const device = await openDevice(adapter);
+    const { backend } = createBackend(device, adapterFacts(adapter.info, device));
+    const n = 2 ** 21 + 2 ** 10 + 3;
+    for (const dtype of ['f32', 'bf16'] as const) {
+      const size = dtype === 'f32' ? n : 2 * n - 1;
+      const y: View = {
+        ...specOf([size], dtype),
+        buffer: backend.memory.allocate(size * bytesOf[dtype]),
+        byteOffset: 0,
+      };
+      backend.primitives.iota({
+        inputs: {},
+        outputs: { y },
+        attrs: { shape: [size], dtype, axis: 0, start: 0, step: 1 },
+      });
+      const bytes = Uint8Array.from(await backend.memory.read(y.buffer, 0, size * bytesOf[dtype])).buffer;
+      const wrong =
+        dtype === 'f32'
+          ? new Float32Array(bytes).findIndex((v, i) => v !== i)
+          : new Uint16Array(bytes).findIndex((code, i) => code !== bf16Code(i));
+      expect(wrong).toBe(-1);
+      backend.memory.release(y.buffer);
+    }
+    await backend.close();
   });
 });

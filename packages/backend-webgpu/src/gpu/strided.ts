@@ -199,7 +199,10 @@ function dispatch(
   const words = Math.ceil((columns + phase) / pack);
   const units = (sizeOf(shape) / columns) * words;
   finish(launcher, e, args, bound, present, shape, { start, units, words, phase });
-  launcher.launchFlat(bound, e.file, { PACK: pack, FLAT: shape.length <= 1, ...e.defines }, Math.ceil(units / 256));
+  // Large tensors give each invocation some units at a time, so that loads overlap.
+  const each = units >= 2 ** 20 ? 4 : 1;
+  const defines = { PACK: pack, FLAT: shape.length <= 1, EACH: each, ...e.defines };
+  launcher.launchFlat(bound, e.file, defines, Math.ceil(units / (256 * each)));
 }
 
 /** Binds strided and extra operands; views stand for what the walked shape reaches. */

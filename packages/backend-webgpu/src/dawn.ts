@@ -1,3 +1,5 @@
+import { nodeProcess } from './node-process.ts';
+
 /**
  * WebGPU in Node through the npm package `webgpu` (Dawn). Only reached where `navigator.gpu` is missing. The object that `create` returns
  * must live as long as the process: once collected, Dawn aborts. Devices are destroyed on exit, since ending with work in flight crashes.
@@ -41,7 +43,7 @@ export function destroyOnExit(device: GPUDevice): void {
   void device.lost.then(() => open.delete(device));
   if (hooked) return;
   hooked = true;
-  process.on('exit', () => {
+  nodeProcess()?.on('exit', () => {
     for (const d of open) d.destroy();
   });
 }
