@@ -85,7 +85,7 @@ function prepareShared() {
 
 /** Runs Vitest on the chosen projects; what passed and failed goes to test-results/<name>.json. */
 function suites(name, projects) {
-  const reporters = ['--reporter=default', '--reporter=./scripts/testing/tally.ts'];
+  const reporters = ['--reporter=default', `--reporter=${join(root, 'scripts/testing/tally.ts')}`];
   const options = { env: { ...env, LOWRANK_TALLY: join(results, `${name}.json`) } };
   return node([join(root, 'node_modules/vitest/vitest.mjs'), 'run', ...reporters, ...projects], options);
 }
@@ -122,6 +122,15 @@ function test() {
   const codes = { checks: check([]) };
   say('Running all suites on source');
   codes.suites = suites('suites', ['--project=!scripts']);
+  if (process.env.REQUIRE_WEBGPU === '1' || existsSync('/usr/bin/chromium')) {
+    say('Running the WebGPU suite in headless Chromium');
+    codes.chromium = suites('chromium', [
+      '--config',
+      join(root, 'packages/backend-webgpu/vitest-browser.config.ts'),
+      '--root',
+      join(root, 'packages/backend-webgpu'),
+    ]);
+  }
   say("Running the packed packages, the documentation's snippets and the tests of the checks");
   codes.packed = suites('packed', ['--project=scripts']);
   return total(codes);
@@ -133,8 +142,7 @@ const cli = (args) =>
 const jobs = {
   demo: (args) => cli(['demo', ...args]),
   lowrank: cli,
-  bench: (args) =>
-    node(['--conditions=source', join(root, 'benchmarks/src/main.ts'), ...args], { cwd: process.cwd() }),
+  bench: (args) => node(['--conditions=source', join(root, 'benchmarks/src/main.ts'), ...args], { cwd: process.cwd() }),
   check,
   test,
 };

@@ -13,8 +13,16 @@ if (!folder || !existsSync(folder)) {
 }
 const records = join(dirname(fileURLToPath(import.meta.url)), '../../benchmarks/records');
 mkdirSync(records, { recursive: true });
-const machine = existsSync(join(folder, 'machine.jsonl')) ? JSON.parse(readFileSync(join(folder, 'machine.jsonl'), 'utf8').trim().split('\n').pop()) : { gpu: 'gpu', at: 'unknown' };
-const name = given ?? `${machine.gpu.split(',')[0].trim().toLowerCase().replace(/[^a-z0-9]+/g, '-')}-${machine.at.slice(0, 8)}`;
+const machine = existsSync(join(folder, 'machine.jsonl'))
+  ? JSON.parse(readFileSync(join(folder, 'machine.jsonl'), 'utf8').trim().split('\n').pop())
+  : { gpu: 'gpu', at: 'unknown' };
+const name =
+  given ??
+  `${machine.gpu
+    .split(',')[0]
+    .trim()
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')}-${machine.at.slice(0, 8)}`;
 let count = 0;
 for (const file of readdirSync(folder).filter((f) => f.endsWith('.jsonl'))) {
   copyFileSync(join(folder, file), join(records, `${name}-${file}`));

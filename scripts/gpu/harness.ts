@@ -30,17 +30,23 @@ export function describe(name: string, body: () => void): void {
 export function test(name: string, body: Body): void {
   current.items.push({ name, body });
 }
-export const it = test;
 export const beforeAll = (body: Body): number => current.before.push(body);
 export const afterAll = (body: Body): number => current.after.unshift(body);
 
 function subset(actual: unknown, expected: unknown): boolean {
   if (expected === null || typeof expected !== 'object') return Object.is(actual, expected);
-  return typeof actual === 'object' && actual !== null && Object.entries(expected).every(([k, v]) => subset((actual as Record<string, unknown>)[k], v));
+  return (
+    typeof actual === 'object' &&
+    actual !== null &&
+    Object.entries(expected).every(([k, v]) => subset((actual as Record<string, unknown>)[k], v))
+  );
 }
 
 const show = (x: unknown) => {
-  const text = typeof x === 'function' ? String(x) : JSON.stringify(x, (_, v) => (ArrayBuffer.isView(v) ? Array.from(v as Uint8Array).slice(0, 32) : v));
+  const text =
+    typeof x === 'function'
+      ? String(x)
+      : JSON.stringify(x, (_, v) => (ArrayBuffer.isView(v) ? Array.from(v as Uint8Array).slice(0, 32) : v));
   return (text ?? String(x)).slice(0, 400);
 };
 
@@ -57,7 +63,10 @@ class Expectation {
     return new Expectation(this.#actual, this.#note, !this.#wanted);
   }
   #check(holds: boolean, what: string): void {
-    if (holds !== this.#wanted) throw new Error(`${this.#note ? `${this.#note}: ` : ''}expected ${show(this.#actual)} ${this.#wanted ? '' : 'not '}${what}`);
+    if (holds !== this.#wanted)
+      throw new Error(
+        `${this.#note ? `${this.#note}: ` : ''}expected ${show(this.#actual)} ${this.#wanted ? '' : 'not '}${what}`,
+      );
   }
   toBe(x: unknown): void {
     this.#check(Object.is(this.#actual, x), `to be ${show(x)}`);
@@ -87,7 +96,10 @@ class Expectation {
     this.#check(Math.abs((this.#actual as number) - x) < 10 ** -digits / 2, `to be close to ${x}`);
   }
   toMatch(x: RegExp | string): void {
-    this.#check(typeof x === 'string' ? String(this.#actual).includes(x) : x.test(String(this.#actual)), `to match ${x}`);
+    this.#check(
+      typeof x === 'string' ? String(this.#actual).includes(x) : x.test(String(this.#actual)),
+      `to match ${x}`,
+    );
   }
   toContain(x: unknown): void {
     this.#check((this.#actual as unknown[] | string).includes(x as never), `to contain ${show(x)}`);
@@ -101,7 +113,10 @@ class Expectation {
       message = error instanceof Error ? error.message : String(error);
     }
     if (typeof x === 'function') return this.#check(false, `to throw a ${x.name}`);
-    this.#check(message !== undefined && (x === undefined || (typeof x === 'string' ? message.includes(x) : x.test(message))), `to throw${x ? ` ${x}` : ''}`);
+    this.#check(
+      message !== undefined && (x === undefined || (typeof x === 'string' ? message.includes(x) : x.test(message))),
+      `to throw${x ? ` ${x}` : ''}`,
+    );
   }
 }
 export const expect = (actual: unknown, note?: string) => new Expectation(actual, note);

@@ -33,7 +33,11 @@ if (!existsSync(packed) || statSync(packed).mtimeMs < statSync(process.execPath)
   execFileSync('xz', ['-f', '-T0', '-6', plain], { stdio: 'inherit' });
 }
 
-const entries = [join(here, 'conformance.ts'), join(native, 'bench/selfcheck.ts'), ...process.argv.slice(2).map((f) => resolve(f))];
+const entries = [
+  join(here, 'conformance.ts'),
+  join(native, 'bench/selfcheck.ts'),
+  ...process.argv.slice(2).map((f) => resolve(f)),
+];
 for (const entry of entries)
   await build({
     entryPoints: [entry],
@@ -44,13 +48,22 @@ for (const entry of entries)
     target: 'node24',
     conditions: ['source'],
     alias: { vitest: join(here, 'harness.ts') },
-    banner: { js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);" },
+    banner: {
+      js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
+    },
     logLevel: 'warning',
   });
 cpSync(join(here, 'run.sh'), join(out, 'run.sh'));
 writeFileSync(join(out, 'commit'), execFileSync('git', ['rev-parse', 'HEAD'], { cwd: root }));
 
-const size = (folder) => readdirSync(folder, { withFileTypes: true }).reduce((sum, f) => (f.name === 'out' ? sum : sum + (f.isDirectory() ? size(join(folder, f.name)) : statSync(join(folder, f.name)).size)), 0);
+const size = (folder) =>
+  readdirSync(folder, { withFileTypes: true }).reduce(
+    (sum, f) =>
+      f.name === 'out'
+        ? sum
+        : sum + (f.isDirectory() ? size(join(folder, f.name)) : statSync(join(folder, f.name)).size),
+    0,
+  );
 const megabytes = size(out) / 2 ** 20;
 console.log(`.gpu/cuda/: ${megabytes.toFixed(1)} MiB: ${entries.map((e) => basename(e)).join(', ')}`);
 if (megabytes > 60) {

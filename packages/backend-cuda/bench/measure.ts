@@ -1,5 +1,5 @@
 import { appendFileSync } from 'node:fs';
-import { bytesOf, contiguousStrides, type Backend, type DType, sizeOf, type View } from '@lowrank/kernels';
+import { type Backend, bytesOf, contiguousStrides, type DType, sizeOf, type View } from '@lowrank/kernels';
 import { backendOn } from '../src/backend.ts';
 import { CudaDevice } from '../src/runtime/device.ts';
 import type { CudaBuffer } from '../src/runtime/memory.ts';
@@ -42,25 +42,44 @@ export class Bench {
   }
 
   empty(shape: readonly number[], dtype: DType): View {
-    return { buffer: this.backend.memory.allocate(Math.max(sizeOf(shape), 1) * bytesOf[dtype]), byteOffset: 0, dtype, shape, strides: contiguousStrides(shape) };
+    return {
+      buffer: this.backend.memory.allocate(Math.max(sizeOf(shape), 1) * bytesOf[dtype]),
+      byteOffset: 0,
+      dtype,
+      shape,
+      strides: contiguousStrides(shape),
+    };
   }
 
   /** Numbers of mean 0 and the given deviation. */
   normal(shape: readonly number[], dtype: DType, deviation = 1): View {
     const y = this.empty(shape, dtype);
-    this.backend.primitives.random({ inputs: { seed: this.#seed }, outputs: { y }, attrs: { shape, dtype, distribution: 'normal', site: this.#site++ } });
-    if (deviation !== 1) this.backend.primitives.unary({ inputs: { x: y }, outputs: { y }, attrs: { op: 'affine', p: deviation, q: 0 } });
+    this.backend.primitives.random({
+      inputs: { seed: this.#seed },
+      outputs: { y },
+      attrs: { shape, dtype, distribution: 'normal', site: this.#site++ },
+    });
+    if (deviation !== 1)
+      this.backend.primitives.unary({ inputs: { x: y }, outputs: { y }, attrs: { op: 'affine', p: deviation, q: 0 } });
     return y;
   }
 
   bits(shape: readonly number[]): View {
     const bytes = this.empty([Math.ceil(sizeOf(shape) / 4)], 'u32');
-    this.backend.primitives.random({ inputs: { seed: this.#seed }, outputs: { y: bytes }, attrs: { shape: bytes.shape, dtype: 'u32', distribution: 'bits', site: this.#site++ } });
+    this.backend.primitives.random({
+      inputs: { seed: this.#seed },
+      outputs: { y: bytes },
+      attrs: { shape: bytes.shape, dtype: 'u32', distribution: 'bits', site: this.#site++ },
+    });
     return { ...bytes, dtype: 'u8', shape, strides: contiguousStrides(shape) };
   }
 
   write(view: View, data: ArrayBufferView): void {
-    this.backend.memory.write(view.buffer, view.byteOffset, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    this.backend.memory.write(
+      view.buffer,
+      view.byteOffset,
+      new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+    );
   }
 
   of(dtype: DType, data: Float32Array | Int32Array | Uint32Array | Uint8Array): View {
@@ -76,7 +95,8 @@ export class Bench {
   /** f32 or half values as f64. */
   async values(view: View): Promise<Float64Array> {
     const raw = await this.read(view);
-    if (view.dtype === 'f32') return Float64Array.from(new Float32Array(raw.buffer, raw.byteOffset, raw.byteLength / 4));
+    if (view.dtype === 'f32')
+      return Float64Array.from(new Float32Array(raw.buffer, raw.byteOffset, raw.byteLength / 4));
     const words = new Uint16Array(raw.buffer, raw.byteOffset, raw.byteLength / 2);
     if (view.dtype === 'f16') return Float64Array.from(new Float16Array(words.buffer, words.byteOffset, words.length));
     const wide = new Uint32Array(words.length);
@@ -86,11 +106,16 @@ export class Bench {
 
   free(...views: (View | undefined)[]): void {
     this.device.flush();
-    for (const buffer of new Set(views.filter((v) => v !== undefined).map((v) => v!.buffer))) this.backend.memory.release(buffer as CudaBuffer);
+    for (const buffer of new Set(views.filter((v) => v !== undefined).map((v) => v!.buffer)))
+      this.backend.memory.release(buffer as CudaBuffer);
   }
 
   /** Times `calls`, which do the same work on different operands. */
-  async time(name: string, calls: readonly (() => void)[], facts: { bytes?: number; flops?: number; goal?: number; error?: number; tolerance?: number } = {}): Promise<Figure> {
+  async time(
+    name: string,
+    calls: readonly (() => void)[],
+    facts: { bytes?: number; flops?: number; goal?: number; error?: number; tolerance?: number } = {},
+  ): Promise<Figure> {
     for (const call of calls) call();
     await this.backend.synchronize();
     const rounds = Math.max(1, Math.ceil(8 / calls.length));
@@ -125,7 +150,8 @@ export class Bench {
 
   add(figure: Figure): Figure {
     this.figures.push(figure);
-    if (this.#record) appendFileSync(this.#record, `${JSON.stringify({ kind: 'kernel', device: this.device.info.name, ...figure })}\n`);
+    if (this.#record)
+      appendFileSync(this.#record, `${JSON.stringify({ kind: 'kernel', device: this.device.info.name, ...figure })}\n`);
     const { name, microseconds, gigabytesPerSecond, teraflops, goal, met, error, right } = figure;
     const parts = [name.padEnd(52), `${microseconds} µs`.padStart(12)];
     if (gigabytesPerSecond !== undefined) parts.push(`${gigabytesPerSecond} GB/s`);

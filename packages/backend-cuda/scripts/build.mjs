@@ -2,7 +2,7 @@
 //   node scripts/build.mjs [--addon] [--kernels] [--force]      LOWRANK_CUDA_ARCHS=sm_90a,compute_90 builds fewer targets
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
@@ -33,7 +33,8 @@ function hashOf(paths, salt) {
 async function cached(output, inputs, salt, make) {
   const stamp = `${output}.hash`;
   const hash = hashOf(inputs, salt);
-  if (!flags.has('--force') && existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash) return false;
+  if (!flags.has('--force') && existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === hash)
+    return false;
   await make();
   writeFileSync(stamp, hash);
   return true;
@@ -46,16 +47,38 @@ async function buildAddon() {
     join(dirname(require.resolve('node-api-headers/package.json')), 'include'),
   ];
   const native = join(root, 'native');
-  const sources = readdirSync(native).sort().map((f) => join(native, f));
+  const sources = readdirSync(native)
+    .sort()
+    .map((f) => join(native, f));
   const units = sources.filter((f) => f.endsWith('.cc'));
   const output = join(out, 'lowrank_cuda.node');
   const cxx = process.env.CXX ?? 'g++';
-  const args = ['-std=c++17', '-O2', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra', ...includes.map((i) => `-I${i}`)];
+  const args = [
+    '-std=c++17',
+    '-O2',
+    '-fPIC',
+    '-fvisibility=hidden',
+    '-Wall',
+    '-Wextra',
+    ...includes.map((i) => `-I${i}`),
+  ];
   const made = await cached(output, sources, `${cxx} ${args.slice(0, 6)}`, async () => {
     const objects = join(out, 'objects');
     mkdirSync(objects, { recursive: true });
-    await pool(units, async (unit) => run(cxx, [...args, '-c', unit, '-o', join(objects, `${basename(unit, '.cc')}.o`)]));
-    await run(cxx, ['-shared', ...units.map((u) => join(objects, `${basename(u, '.cc')}.o`)), '-o', output, '-ldl', '-pthread', '-static-libstdc++', '-static-libgcc', '-s']);
+    await pool(units, async (unit) =>
+      run(cxx, [...args, '-c', unit, '-o', join(objects, `${basename(unit, '.cc')}.o`)]),
+    );
+    await run(cxx, [
+      '-shared',
+      ...units.map((u) => join(objects, `${basename(u, '.cc')}.o`)),
+      '-o',
+      output,
+      '-ldl',
+      '-pthread',
+      '-static-libstdc++',
+      '-static-libgcc',
+      '-s',
+    ]);
   });
   console.log(`addon: ${made ? 'built' : 'up to date'} (${output})`);
 }
@@ -63,19 +86,26 @@ async function buildAddon() {
 async function pool(items, work) {
   const queue = [...items];
   const lanes = Math.max(1, Math.min(availableParallelism(), Number(process.env.LOWRANK_BUILD_JOBS ?? 2)));
-  await Promise.all(Array.from({ length: lanes }, async () => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
-  }));
+  await Promise.all(
+    Array.from({ length: lanes }, async () => {
+      for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
+    }),
+  );
 }
 
 /** The .cu files of all ops, and the names of their kernels. */
 export function kernelSources() {
-  const folders = readdirSync(kernels, { withFileTypes: true }).filter((d) => d.isDirectory() && d.name !== 'common' && d.name !== 'node_modules');
+  const folders = readdirSync(kernels, { withFileTypes: true }).filter(
+    (d) => d.isDirectory() && d.name !== 'common' && d.name !== 'node_modules',
+  );
   return folders.flatMap((d) =>
-    readdirSync(join(kernels, d.name)).filter((f) => f.endsWith('.cu')).sort().map((f) => {
-      const path = join(kernels, d.name, f);
-      return { path, module: basename(f, '.cu'), names: kernelNames(readFileSync(path, 'utf8')) };
-    }),
+    readdirSync(join(kernels, d.name))
+      .filter((f) => f.endsWith('.cu'))
+      .sort()
+      .map((f) => {
+        const path = join(kernels, d.name, f);
+        return { path, module: basename(f, '.cu'), names: kernelNames(readFileSync(path, 'utf8')) };
+      }),
   );
 }
 
@@ -101,13 +131,26 @@ function includesOf(path, seen = new Set()) {
 
 async function buildKernels() {
   generate(generated);
-  const targets = (process.env.LOWRANK_CUDA_ARCHS ?? defaultTargets.join(',')).split(',').map((t) => t.trim()).filter(Boolean);
+  const targets = (process.env.LOWRANK_CUDA_ARCHS ?? defaultTargets.join(','))
+    .split(',')
+    .map((t) => t.trim())
+    .filter(Boolean);
   const codes = targets.map((t) => {
     const arch = t.replace(/^sm_/, 'compute_');
     return `-gencode=arch=${arch},code=${t}`;
   });
   const nvcc = process.env.NVCC ?? 'nvcc';
-  const args = ['-fatbin', '-std=c++17', '-O3', '-lineinfo', '-Xcudafe', '--diag_suppress=177', `-I${generated}`, `-I${join(kernels, 'common/cuda')}`, ...codes];
+  const args = [
+    '-fatbin',
+    '-std=c++17',
+    '-O3',
+    '-lineinfo',
+    '-Xcudafe',
+    '--diag_suppress=177',
+    `-I${generated}`,
+    `-I${join(kernels, 'common/cuda')}`,
+    ...codes,
+  ];
   const folder = join(out, 'kernels');
   mkdirSync(folder, { recursive: true });
   const sources = kernelSources();
@@ -115,11 +158,16 @@ async function buildKernels() {
   await pool(sources, async ({ path, module }) => {
     const output = join(folder, `${module}.fatbin`);
     const used = includesOf(path);
-    const made = await cached(output, [path, ...used], `${nvcc} ${args.filter((a) => !a.startsWith('-I'))}`, async () => {
-      const extra = flags.has('--verbose') ? ['-Xptxas', '-v'] : [];
-      const { stderr } = await run(nvcc, [...args, ...extra, path, '-o', output], { maxBuffer: 1 << 26 });
-      if (stderr.trim()) console.log(`${module}:\n${stderr.trim()}`);
-    });
+    const made = await cached(
+      output,
+      [path, ...used],
+      `${nvcc} ${args.filter((a) => !a.startsWith('-I'))}`,
+      async () => {
+        const extra = flags.has('--verbose') ? ['-Xptxas', '-v'] : [];
+        const { stderr } = await run(nvcc, [...args, ...extra, path, '-o', output], { maxBuffer: 1 << 26 });
+        if (stderr.trim()) console.log(`${module}:\n${stderr.trim()}`);
+      },
+    );
     if (made) built++;
   });
   const manifest = {
@@ -127,7 +175,9 @@ async function buildKernels() {
     kernels: Object.fromEntries(sources.flatMap(({ module, names }) => names.map((n) => [n, module])).sort()),
   };
   writeFileSync(join(folder, 'kernels.json'), `${JSON.stringify(manifest, null, 1)}\n`);
-  console.log(`kernels: ${built} of ${sources.length} modules built for ${targets.join(', ')}, ${Object.keys(manifest.kernels).length} kernels`);
+  console.log(
+    `kernels: ${built} of ${sources.length} modules built for ${targets.join(', ')}, ${Object.keys(manifest.kernels).length} kernels`,
+  );
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -1,12 +1,16 @@
 // Writes what kernels include from the one place where it is defined: rows of elementwise functions, bounds of the 4-bit codes.
-import { mkdirSync, readFileSync, writeFileSync, existsSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { unaryOps } from '../../../kernels/unary/table.ts';
 import { binaryOps } from '../../../kernels/binary/table.ts';
 import { fp4Bounds, fp4Codes, nf4Bounds } from '../../../kernels/common/codebooks.ts';
+import { unaryOps } from '../../../kernels/unary/table.ts';
 
 /** The same expression on f64, for integers: names without the f, literals without the f. */
-const inDouble = (text) => text.replace(/\b([a-z]+)f\(/g, '$1(').replace(/(\d)\.f/g, '$1.0').replace(/(\d\.\d+)f/g, '$1');
+const inDouble = (text) =>
+  text
+    .replace(/\b([a-z]+)f\(/g, '$1(')
+    .replace(/(\d)\.f/g, '$1.0')
+    .replace(/(\d\.\d+)f/g, '$1');
 
 function cases(rows, keep, render) {
   return Object.entries(rows)
@@ -27,11 +31,23 @@ export function generate(folder) {
   write(
     'elementwise.inc',
     `// Made from kernels/unary/table.ts and kernels/binary/table.ts; do not edit. X(code, expression)
-#define UNARY_FLOAT(X)${cases(unaryOps, () => true, (e) => e)}
+#define UNARY_FLOAT(X)${cases(
+      unaryOps,
+      () => true,
+      (e) => e,
+    )}
 #define UNARY_INTEGER(X)${cases(unaryOps, (r) => r.integers, inDouble)}
-#define BINARY_FLOAT(X)${cases(binaryOps, (r) => r.kind !== 'bits', (e) => e)}
+#define BINARY_FLOAT(X)${cases(
+      binaryOps,
+      (r) => r.kind !== 'bits',
+      (e) => e,
+    )}
 #define BINARY_INTEGER(X)${cases(binaryOps, (r) => r.kind !== 'bits', inDouble)}
-#define BINARY_BITS(X)${cases(binaryOps, (r) => r.kind === 'bits', (e) => e)}
+#define BINARY_BITS(X)${cases(
+      binaryOps,
+      (r) => r.kind === 'bits',
+      (e) => e,
+    )}
 `,
   );
   write(

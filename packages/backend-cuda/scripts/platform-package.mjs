@@ -1,6 +1,6 @@
 // Puts the built addon and kernels into build/npm/<platform>: the optional package that `npm install` picks by os and cpu.
 //   node scripts/build.mjs && node scripts/platform-package.mjs && npm publish build/npm/linux-x64
-import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -18,5 +18,8 @@ writeFileSync(
   join(folder, 'package.json'),
   `${JSON.stringify({ name, version, description: `Native part of @lowrank/backend-cuda for ${platform}`, license, repository, os: [process.platform], cpu: [process.arch], files: ['lowrank_cuda.node', 'kernels'], ...(process.platform === 'linux' ? { libc: ['glibc'] } : {}) }, null, 2)}\n`,
 );
-writeFileSync(join(folder, 'README.md'), `# ${name}\n\nThe addon and the compiled kernels of \`@lowrank/backend-cuda\` for ${platform}. Install that package; it brings this one.\n`);
+writeFileSync(
+  join(folder, 'README.md'),
+  `# ${name}\n\nThe addon and the compiled kernels of \`@lowrank/backend-cuda\` for ${platform}. Install that package; it brings this one.\n`,
+);
 console.log(`${name}@${version}: ${folder}`);

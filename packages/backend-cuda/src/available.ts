@@ -9,23 +9,32 @@ export type Availability =
       readonly driver: { readonly path: string; readonly version: string };
       readonly devices: readonly DeviceInfo[];
       /** cuBLASLt: where it is, or why it was not found (then there is no backend either). */
-      readonly blas: { readonly ok: true; readonly path: string; readonly version: number } | { readonly ok: false; readonly reason: string };
+      readonly blas:
+        | { readonly ok: true; readonly path: string; readonly version: number }
+        | { readonly ok: false; readonly reason: string };
     }
   | { readonly ok: false; readonly code: string; readonly reason: string };
 
 let found: { native: Native; driver: DriverFound } | undefined;
 
 /** Internal: the addon with a working driver, or the reason. A success is kept for the life of the process. */
-export function openDriver(): { readonly ok: true; readonly native: Native; readonly driver: DriverFound } | { readonly ok: false; readonly code: string; readonly reason: string } {
+export function openDriver():
+  | { readonly ok: true; readonly native: Native; readonly driver: DriverFound }
+  | { readonly ok: false; readonly code: string; readonly reason: string } {
   if (found) return { ok: true, ...found };
-  if (!['linux', 'win32'].includes(process.platform)) return { ok: false, code: 'platform', reason: `CUDA does not exist on ${process.platform}` };
+  if (!['linux', 'win32'].includes(process.platform))
+    return { ok: false, code: 'platform', reason: `CUDA does not exist on ${process.platform}` };
   const binaries = findBinaries();
   if ('reason' in binaries) return { ok: false, code: 'no-binaries', reason: binaries.reason };
   let native: Native;
   try {
     native = loadNative(binaries);
   } catch (error) {
-    return { ok: false, code: 'no-binaries', reason: `the native part does not load: ${error instanceof Error ? error.message : String(error)}` };
+    return {
+      ok: false,
+      code: 'no-binaries',
+      reason: `the native part does not load: ${error instanceof Error ? error.message : String(error)}`,
+    };
   }
   const driver = native.loadDriver(driverPaths());
   if (!driver.ok) return { ok: false, code: driver.code ?? 'no-driver', reason: driver.reason };
@@ -39,7 +48,7 @@ export function refusalOf(info: DeviceInfo): string | undefined {
   return `${info.name} has compute capability ${info.computeMajor}.${info.computeMinor}; 8.0 (Ampere) or later is needed`;
 }
 
-export function cudaVersion(version: number): string {
+function cudaVersion(version: number): string {
   return `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
 }
 

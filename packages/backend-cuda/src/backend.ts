@@ -3,7 +3,16 @@ import { attention, attentionBackward } from './fused/attention.ts';
 import { adamw, dropout } from './fused/elementwise.ts';
 import { loraLinear, loraLinearBackward } from './fused/lora.ts';
 import { dequantize, quantize, quantMatmul } from './fused/quant.ts';
-import { crossEntropy, rmsNorm, rmsNormBackward, rope, softmax, softmaxBackward, swiglu, swigluBackward } from './fused/rows.ts';
+import {
+  crossEntropy,
+  rmsNorm,
+  rmsNormBackward,
+  rope,
+  softmax,
+  softmaxBackward,
+  swiglu,
+  swigluBackward,
+} from './fused/rows.ts';
 import { binary, cast, copy, fill, iota, random, select, unary } from './primitives/elementwise.ts';
 import { gather, scatterAdd } from './primitives/gather.ts';
 import { matmul } from './primitives/matmul.ts';
@@ -75,7 +84,8 @@ export function backendOn(device: CudaDevice): Backend {
     <O extends OpTypes>(f: (device: CudaDevice, call: Call<O>) => void): Kernel<O> =>
     (call) =>
       f(device, call);
-  const fused = <O extends OpTypes>(make: (device: CudaDevice, plans: GemmPlans) => FusedKernel<O>): FusedKernel<O> => make(device, plans);
+  const fused = <O extends OpTypes>(make: (device: CudaDevice, plans: GemmPlans) => FusedKernel<O>): FusedKernel<O> =>
+    make(device, plans);
   const full = { store: true, compute: true, fastMatmul: true };
   const integer = { store: true, compute: true, fastMatmul: false };
   const { info } = device;
@@ -83,10 +93,22 @@ export function backendOn(device: CudaDevice): Backend {
     name: 'cuda',
     caps: {
       device: info.name,
-      dtypes: { f32: { ...full, fastMatmul: device.tf32 }, f16: full, bf16: full, i32: integer, u32: integer, u8: integer },
+      dtypes: {
+        f32: { ...full, fastMatmul: device.tf32 },
+        f16: full,
+        bf16: full,
+        i32: integer,
+        u32: integer,
+        u8: integer,
+      },
       preferredCompute: 'bf16',
       limits: { maxBufferBytes: info.memoryBytes, memoryBytes: info.memoryBytes },
-      features: [`sm_${device.capability}`, `multiprocessors=${info.multiprocessors}`, `cublaslt=${device.blas.version}`, ...(device.tf32 ? ['tf32'] : [])],
+      features: [
+        `sm_${device.capability}`,
+        `multiprocessors=${info.multiprocessors}`,
+        `cublaslt=${device.blas.version}`,
+        ...(device.tf32 ? ['tf32'] : []),
+      ],
       asynchronous: true,
     },
     memory: cudaMemory(device),

@@ -38,7 +38,9 @@ export function findBinaries(): Binaries | { readonly reason: string } {
     const found = { addon: join(folder, 'lowrank_cuda.node'), kernels: join(folder, 'kernels') };
     if (existsSync(found.addon)) return found;
   }
-  return { reason: `the native part is not installed (looked in ${folders.join(', ')}). Install ${platform}, or build it: node scripts/build.mjs in @lowrank/backend-cuda` };
+  return {
+    reason: `the native part is not installed (looked in ${folders.join(', ')}). Install ${platform}, or build it: node scripts/build.mjs in @lowrank/backend-cuda`,
+  };
 }
 
 let loaded: Native | undefined;
@@ -47,7 +49,13 @@ let loaded: Native | undefined;
 export function loadNative(binaries: Binaries): Native {
   if (!loaded) {
     const native = createRequire(import.meta.url)(realpathSync(binaries.addon)) as Native;
-    if (native.abi !== nativeAbi) throw new LowrankError('cuda', 'the native part is of another version', `${binaries.addon} speaks version ${native.abi}, this package ${nativeAbi}`, 'Install the same version of both');
+    if (native.abi !== nativeAbi)
+      throw new LowrankError(
+        'cuda',
+        'the native part is of another version',
+        `${binaries.addon} speaks version ${native.abi}, this package ${nativeAbi}`,
+        'Install the same version of both',
+      );
     loaded = native;
   }
   return loaded;
@@ -55,7 +63,13 @@ export function loadNative(binaries: Binaries): Native {
 
 export function readManifest(binaries: Binaries): KernelManifest {
   const path = join(binaries.kernels, 'kernels.json');
-  if (!existsSync(path)) throw new LowrankError('cuda', 'the compiled kernels are missing', path, 'Build them where nvcc is: node scripts/build.mjs --kernels');
+  if (!existsSync(path))
+    throw new LowrankError(
+      'cuda',
+      'the compiled kernels are missing',
+      path,
+      'Build them where nvcc is: node scripts/build.mjs --kernels',
+    );
   return JSON.parse(readFileSync(path, 'utf8')) as KernelManifest;
 }
 
@@ -63,12 +77,19 @@ export function readManifest(binaries: Binaries): KernelManifest {
 export function driverPaths(): string[] {
   if (process.env.LOWRANK_CUDA_DRIVER) return [process.env.LOWRANK_CUDA_DRIVER];
   if (windows) return ['nvcuda.dll'];
-  return ['libcuda.so.1', '/usr/local/nvidia/lib64/libcuda.so.1', '/usr/local/nvidia/lib/libcuda.so.1', '/usr/lib/wsl/lib/libcuda.so.1'];
+  return [
+    'libcuda.so.1',
+    '/usr/local/nvidia/lib64/libcuda.so.1',
+    '/usr/local/nvidia/lib/libcuda.so.1',
+    '/usr/lib/wsl/lib/libcuda.so.1',
+  ];
 }
 
 function children(folder: string, pattern: RegExp): string[] {
   try {
-    return readdirSync(folder).filter((f) => pattern.test(f)).map((f) => join(folder, f));
+    return readdirSync(folder)
+      .filter((f) => pattern.test(f))
+      .map((f) => join(folder, f));
   } catch {
     return [];
   }
@@ -76,7 +97,13 @@ function children(folder: string, pattern: RegExp): string[] {
 
 /** site-packages of the Pythons at hand: pip's `nvidia-cublas` puts the library there. */
 function sitePackages(): string[] {
-  const prefixes = [process.env.VIRTUAL_ENV, process.env.CONDA_PREFIX, process.env.HOME && join(process.env.HOME, '.local'), '/usr/local', '/usr'];
+  const prefixes = [
+    process.env.VIRTUAL_ENV,
+    process.env.CONDA_PREFIX,
+    process.env.HOME && join(process.env.HOME, '.local'),
+    '/usr/local',
+    '/usr',
+  ];
   for (const folder of (process.env.PATH ?? '').split(delimiter)) {
     const python = join(folder, windows ? 'python.exe' : 'python3');
     if (!existsSync(python)) continue;
@@ -87,17 +114,31 @@ function sitePackages(): string[] {
       // a dangling link
     }
   }
-  const pythons = prefixes.filter((p) => p !== undefined && p !== '').flatMap((p) => children(join(p!, 'lib'), /^python3\.\d+$/));
-  return [...(process.env.PYTHONPATH ?? '').split(delimiter).filter(Boolean), ...pythons.flatMap((p) => [join(p, 'site-packages'), join(p, 'dist-packages')])];
+  const pythons = prefixes
+    .filter((p) => p !== undefined && p !== '')
+    .flatMap((p) => children(join(p!, 'lib'), /^python3\.\d+$/));
+  return [
+    ...(process.env.PYTHONPATH ?? '').split(delimiter).filter(Boolean),
+    ...pythons.flatMap((p) => [join(p, 'site-packages'), join(p, 'dist-packages')]),
+  ];
 }
 
 /** Where cuBLASLt may be: the loader's path, CUDA_HOME, the usual folders, pip's packages. `LOWRANK_CUBLASLT` names the one to take. */
 export function blasPaths(): string[] {
   if (process.env.LOWRANK_CUBLASLT) return [process.env.LOWRANK_CUBLASLT];
   const names = windows ? ['cublasLt64_13.dll', 'cublasLt64_12.dll'] : ['libcublasLt.so.13', 'libcublasLt.so.12'];
-  const homes = [process.env.CUDA_HOME, process.env.CUDA_PATH, '/usr/local/cuda', ...children('/usr/local', /^cuda-1[23]/).sort().reverse()];
+  const homes = [
+    process.env.CUDA_HOME,
+    process.env.CUDA_PATH,
+    '/usr/local/cuda',
+    ...children('/usr/local', /^cuda-1[23]/)
+      .sort()
+      .reverse(),
+  ];
   const folders = [
-    ...homes.filter((h) => h !== undefined && h !== '').flatMap((h) => [join(h!, 'lib64'), join(h!, 'bin'), join(h!, 'targets/x86_64-linux/lib')]),
+    ...homes
+      .filter((h) => h !== undefined && h !== '')
+      .flatMap((h) => [join(h!, 'lib64'), join(h!, 'bin'), join(h!, 'targets/x86_64-linux/lib')]),
     ...sitePackages().flatMap((s) => [join(s, 'nvidia/cu13/lib'), join(s, 'nvidia/cublas/lib')]),
   ];
   return [...names, ...names.flatMap((n) => folders.map((f) => join(f, n)).filter((p) => existsSync(p)))];

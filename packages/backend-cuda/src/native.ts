@@ -121,7 +121,10 @@ export interface Native {
   captureEnd(stream: Handle, name: string): { readonly handle: Handle; readonly nodes: number };
   captureAbort(stream: Handle): void;
   graphLaunch(graph: Handle, stream: Handle): void;
-  loadBlas(device: Handle, paths: readonly string[]): { readonly ok: true; readonly path: string; readonly version: number } | Missing;
+  loadBlas(
+    device: Handle,
+    paths: readonly string[],
+  ): { readonly ok: true; readonly path: string; readonly version: number } | Missing;
   matmulPlan(device: Handle, options: PlanOptions): Plan;
   matmulChoose(plan: Handle, index: number): void;
   matmulAlgo(plan: Handle): Uint8Array;

@@ -26,7 +26,8 @@ describe('handles', () => {
     expect(codeOf(() => native.release(memory))).toBe('LOWRANK_BAD_HANDLE');
     expect(() => native.write(stream, memory, 0, bytes(1))).toThrow(/memory is released or closed before/);
     expect(() => native.write(device, memory, 0, bytes(1))).toThrow(/stream is a handle of a device/);
-    for (const id of [0, -1, 1.5, Number.NaN, Infinity, 2 ** 52, 12345]) expect(codeOf(() => native.release(id))).toBe('LOWRANK_BAD_HANDLE');
+    for (const id of [0, -1, 1.5, Number.NaN, Infinity, 2 ** 52, 12345])
+      expect(codeOf(() => native.release(id))).toBe('LOWRANK_BAD_HANDLE');
     // The slot is used again by another object; the old number stays dead.
     const next = native.allocate(device, 64);
     expect(next).not.toBe(memory);
@@ -37,7 +38,14 @@ describe('handles', () => {
     const memory = native.allocate(device, 24);
     const event = native.eventCreate(device, true);
     expect(native.closeDevice(device)).toEqual({ memories: 2, bytes: 1024 });
-    for (const f of [() => native.release(memory), () => native.release(event), () => native.allocate(device, 1), () => native.deviceStatus(device), () => native.synchronize(stream), () => native.closeDevice(device)])
+    for (const f of [
+      () => native.release(memory),
+      () => native.release(event),
+      () => native.allocate(device, 1),
+      () => native.deviceStatus(device),
+      () => native.synchronize(stream),
+      () => native.closeDevice(device),
+    ])
       expect(codeOf(f)).toBe('LOWRANK_BAD_HANDLE');
   });
   test('an object of another device is refused', () => {
@@ -60,15 +68,30 @@ describe('memory', () => {
   });
   test('a range outside is an error that says by how much', () => {
     const memory = native.allocate(device, 16);
-    expect(() => native.write(stream, memory, 8, new Uint8Array(9))).toThrow('cuda.write: memory reaches outside its memory: 9 bytes at offset 8 of 16');
-    for (const [offset, count] of [[-1, 1], [0.5, 1], [17, 0], [0, 17], [Number.NaN, 1]] as const) expect(codeOf(() => native.read(stream, memory, offset, count))).toMatch(/LOWRANK_(OUT_OF_BOUNDS|BAD_ARGUMENT)/);
+    expect(() => native.write(stream, memory, 8, new Uint8Array(9))).toThrow(
+      'cuda.write: memory reaches outside its memory: 9 bytes at offset 8 of 16',
+    );
+    for (const [offset, count] of [
+      [-1, 1],
+      [0.5, 1],
+      [17, 0],
+      [0, 17],
+      [Number.NaN, 1],
+    ] as const)
+      expect(codeOf(() => native.read(stream, memory, offset, count))).toMatch(/LOWRANK_(OUT_OF_BOUNDS|BAD_ARGUMENT)/);
   });
   test('reads over 64 MiB arrive in pieces, as they were when asked for', async () => {
     const size = (64 << 20) + 12345;
     const memory = native.allocate(device, size);
-    native.submit(stream, commands((c) => c.fill({ memory, offset: 0, bytes: size }, 7, 1)));
+    native.submit(
+      stream,
+      commands((c) => c.fill({ memory, offset: 0, bytes: size }, 7, 1)),
+    );
     const promise = native.read(stream, memory, 0, size);
-    native.submit(stream, commands((c) => c.fill({ memory, offset: 0, bytes: size }, 9, 1)));
+    native.submit(
+      stream,
+      commands((c) => c.fill({ memory, offset: 0, bytes: size }, 9, 1)),
+    );
     const data = await promise;
     expect(data.length).toBe(size);
     expect(data.every((b) => b === 7)).toBe(true);
@@ -76,7 +99,9 @@ describe('memory', () => {
   test('out of memory says what was asked and what is held, and a smaller request works', () => {
     process.env.FAKE_CUDA_MEMORY = '1000000';
     const kept = native.allocate(device, 600_000);
-    expect(() => native.allocate(device, 500_000)).toThrow(/CUDA_ERROR_OUT_OF_MEMORY: out of memory: asked for 500000 bytes, the device has 400000 free of 1000000, this process holds 600000/);
+    expect(() => native.allocate(device, 500_000)).toThrow(
+      /CUDA_ERROR_OUT_OF_MEMORY: out of memory: asked for 500000 bytes, the device has 400000 free of 1000000, this process holds 600000/,
+    );
     native.release(native.allocate(device, 300_000));
     native.release(kept);
   });
@@ -104,26 +129,60 @@ describe('launches', () => {
     const { handle } = kernel('fill_strided');
     const memory = native.allocate(device, 64);
     const launch = (threads: number, grid: number, reach: number, shared = 0) =>
-      codeOf(() => native.submit(stream, commands((c) => c.launch(handle, grid, 1, 1, threads, shared).pointer({ memory, offset: 0, bytes: reach }).shape([16]).strides([1]).u32(7).i32(4).end())));
+      codeOf(() =>
+        native.submit(
+          stream,
+          commands((c) =>
+            c
+              .launch(handle, grid, 1, 1, threads, shared)
+              .pointer({ memory, offset: 0, bytes: reach })
+              .shape([16])
+              .strides([1])
+              .u32(7)
+              .i32(4)
+              .end(),
+          ),
+        ),
+      );
     expect(launch(256, 1, 64)).toBeUndefined();
     expect(launch(2048, 1, 64)).toBe('LOWRANK_BAD_COMMANDS');
     expect(launch(256, 0, 64)).toBe('LOWRANK_BAD_COMMANDS');
     expect(launch(256, 1, 65)).toBe('LOWRANK_OUT_OF_BOUNDS');
     expect(launch(256, 1, 64, 1 << 20)).toBe('LOWRANK_BAD_COMMANDS');
   });
-  test('too few parameters reach the caller as the driver\'s error', () => {
+  test("too few parameters reach the caller as the driver's error", () => {
     const { handle } = kernel('fill_strided');
-    expect(codeOf(() => native.submit(stream, commands((c) => c.launch(handle, 1, 1, 1, 32).u32(1).end())))).toBe('CUDA_ERROR_INVALID_VALUE');
+    expect(
+      codeOf(() =>
+        native.submit(
+          stream,
+          commands((c) => c.launch(handle, 1, 1, 1, 32).u32(1).end()),
+        ),
+      ),
+    ).toBe('CUDA_ERROR_INVALID_VALUE');
   });
   test('a fault names the launches that may have made it, ends the device, and a new one works', async () => {
     const { handle } = kernel('fill_strided');
     const memory = native.allocate(device, 64);
-    const list = commands((c) => c.launch(handle, 1, 1, 1, 32).pointer({ memory, offset: 0, bytes: 64 }).shape([16]).strides([1]).u32(7).i32(4).end());
+    const list = commands((c) =>
+      c
+        .launch(handle, 1, 1, 1, 32)
+        .pointer({ memory, offset: 0, bytes: 64 })
+        .shape([16])
+        .strides([1])
+        .u32(7)
+        .i32(4)
+        .end(),
+    );
     failWith('cuEventSynchronize=700');
     native.submit(stream, list);
-    await expect(native.synchronize(stream)).rejects.toThrow(/CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered: the fault lies in one of: fill_strided/);
+    await expect(native.synchronize(stream)).rejects.toThrow(
+      /CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered: the fault lies in one of: fill_strided/,
+    );
     reset();
-    expect(() => native.submit(stream, list)).toThrow(/the device was lost: CUDA_ERROR_ILLEGAL_ADDRESS after one of: fill_strided/);
+    expect(() => native.submit(stream, list)).toThrow(
+      /the device was lost: CUDA_ERROR_ILLEGAL_ADDRESS after one of: fill_strided/,
+    );
     native.closeDevice(device);
     ({ device, stream } = openFake(native));
     const again = native.allocate(device, 4);
@@ -137,7 +196,10 @@ describe('recording', () => {
     const memory = native.allocate(device, 4);
     native.write(stream, memory, 0, bytes(0, 0, 0, 0));
     native.captureBegin(stream);
-    native.submit(stream, commands((c) => c.fill({ memory, offset: 0, bytes: 2 }, 5, 1)));
+    native.submit(
+      stream,
+      commands((c) => c.fill({ memory, offset: 0, bytes: 2 }, 5, 1)),
+    );
     expect(codeOf(() => native.write(stream, memory, 0, bytes(1)))).toBe('LOWRANK_CAPTURING');
     expect(codeOf(() => native.read(stream, memory, 0, 1))).toBe('LOWRANK_CAPTURING');
     expect(codeOf(() => native.synchronize(stream))).toBe('LOWRANK_CAPTURING');
@@ -164,13 +226,37 @@ describe('recording', () => {
 });
 
 describe('every call of the driver may fail', () => {
-  const symbols = ['cuMemAlloc_v2', 'cuMemHostAlloc', 'cuMemcpyHtoDAsync_v2', 'cuMemcpyDtoHAsync_v2', 'cuEventCreate', 'cuEventRecord', 'cuEventSynchronize', 'cuLaunchKernel', 'cuModuleLoadData', 'cuModuleGetFunction', 'cuFuncGetAttribute', 'cublasLtMatmul', 'cuCtxSetCurrent', 'cuStreamCreateWithPriority', 'cublasLtCreate', 'cuMemsetD32Async', 'cuMemcpyDtoDAsync_v2'];
+  const symbols = [
+    'cuMemAlloc_v2',
+    'cuMemHostAlloc',
+    'cuMemcpyHtoDAsync_v2',
+    'cuMemcpyDtoHAsync_v2',
+    'cuEventCreate',
+    'cuEventRecord',
+    'cuEventSynchronize',
+    'cuLaunchKernel',
+    'cuModuleLoadData',
+    'cuModuleGetFunction',
+    'cuFuncGetAttribute',
+    'cublasLtMatmul',
+    'cuCtxSetCurrent',
+    'cuStreamCreateWithPriority',
+    'cublasLtCreate',
+    'cuMemsetD32Async',
+    'cuMemcpyDtoDAsync_v2',
+  ];
   test.each(symbols)('%s: an error with its name, no leak, and the next run works', async (symbol) => {
     const work = async () => {
       const backend = await cudaBackend();
       try {
         const n = 600;
-        const view = (count: number, dtype: View['dtype'] = 'f32'): View => ({ buffer: backend.memory.allocate(count * 4), byteOffset: 0, dtype, shape: [count], strides: contiguousStrides([count]) });
+        const view = (count: number, dtype: View['dtype'] = 'f32'): View => ({
+          buffer: backend.memory.allocate(count * 4),
+          byteOffset: 0,
+          dtype,
+          shape: [count],
+          strides: contiguousStrides([count]),
+        });
         const [x, y, z] = [view(n), view(n), view(n)];
         backend.memory.write(x.buffer, 0, new Uint8Array(n * 4));
         backend.primitives.fill({ inputs: {}, outputs: { y }, attrs: { shape: [n], dtype: 'f32', value: 2 } });

@@ -22,7 +22,10 @@ describe.skipIf(!hasCompiler())('kernels compile with nvcc', () => {
     'for sm_90a and as PTX',
     () => {
       const env = { ...process.env, LOWRANK_CUDA_ARCHS: 'sm_90a,compute_90', NODE_OPTIONS: '--conditions=source' };
-      execFileSync(process.execPath, [join(root, 'scripts/build.mjs'), '--kernels', '--out', out], { env, stdio: ['ignore', 'ignore', 'inherit'] });
+      execFileSync(process.execPath, [join(root, 'scripts/build.mjs'), '--kernels', '--out', out], {
+        env,
+        stdio: ['ignore', 'ignore', 'inherit'],
+      });
       const manifest = JSON.parse(readFileSync(join(out, 'kernels/kernels.json'), 'utf8')) as KernelManifest;
       expect(manifest.targets).toEqual(['sm_90a', 'compute_90']);
       for (const [kernel, module] of Object.entries(manifest.kernels)) {

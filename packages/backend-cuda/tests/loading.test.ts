@@ -11,17 +11,34 @@ afterEach(reset);
 
 describe('loading the driver', () => {
   test('says that there is none', () => {
-    expect(native.loadDriver(['/nowhere/libcuda.so.1'])).toMatchObject({ ok: false, code: 'no-driver', reason: expect.stringContaining('/nowhere/libcuda.so.1') });
+    expect(native.loadDriver(['/nowhere/libcuda.so.1'])).toMatchObject({
+      ok: false,
+      code: 'no-driver',
+      reason: expect.stringContaining('/nowhere/libcuda.so.1'),
+    });
   });
   test('takes the first that opens', () => {
-    expect(native.loadDriver(['/nowhere/libcuda.so.1', fakeDriver])).toMatchObject({ ok: true, path: fakeDriver, version: 13000, deviceCount: 1 });
+    expect(native.loadDriver(['/nowhere/libcuda.so.1', fakeDriver])).toMatchObject({
+      ok: true,
+      path: fakeDriver,
+      version: 13000,
+      deviceCount: 1,
+    });
   });
   test('names a function that the library lacks', () => {
-    expect(native.loadDriver(['libm.so.6'])).toMatchObject({ ok: false, code: 'old-driver', reason: expect.stringMatching(/libm.*has no cuInit/) });
+    expect(native.loadDriver(['libm.so.6'])).toMatchObject({
+      ok: false,
+      code: 'old-driver',
+      reason: expect.stringMatching(/libm.*has no cuInit/),
+    });
   });
   test('refuses a driver before CUDA 12', () => {
     process.env.FAKE_CUDA_VERSION = '11080';
-    expect(native.loadDriver([fakeDriver])).toMatchObject({ ok: false, code: 'old-driver', reason: expect.stringContaining('11.8, 12.0 or later is needed') });
+    expect(native.loadDriver([fakeDriver])).toMatchObject({
+      ok: false,
+      code: 'old-driver',
+      reason: expect.stringContaining('11.8, 12.0 or later is needed'),
+    });
   });
   test('says that there is no GPU', () => {
     process.env.FAKE_CUDA_DEVICES = '0';
@@ -32,9 +49,17 @@ describe('loading the driver', () => {
   });
   test('passes on why the driver does not start', () => {
     failWith('cuInit=999');
-    expect(native.loadDriver([fakeDriver])).toMatchObject({ ok: false, code: 'init-failed', reason: expect.stringContaining('CUDA_ERROR_999') });
+    expect(native.loadDriver([fakeDriver])).toMatchObject({
+      ok: false,
+      code: 'init-failed',
+      reason: expect.stringContaining('CUDA_ERROR_999'),
+    });
     failWith('cuDeviceGetCount=2');
-    expect(native.loadDriver([fakeDriver])).toMatchObject({ ok: false, code: 'init-failed', reason: expect.stringContaining('CUDA_ERROR_OUT_OF_MEMORY') });
+    expect(native.loadDriver([fakeDriver])).toMatchObject({
+      ok: false,
+      code: 'init-failed',
+      reason: expect.stringContaining('CUDA_ERROR_OUT_OF_MEMORY'),
+    });
   });
   test('a context that cannot be made is an error, and can be tried again', () => {
     const driver = native.loadDriver([fakeDriver]);
@@ -49,9 +74,27 @@ describe('loading the driver', () => {
 describe('cuBLASLt', () => {
   test('says where it was looked for', () => {
     const { device } = openFake(native);
-    expect(native.loadBlas(device, ['/nowhere/libcublasLt.so.13'])).toMatchObject({ ok: false, reason: expect.stringContaining('/nowhere/libcublasLt.so.13') });
-    expect(native.loadBlas(device, ['libm.so.6'])).toMatchObject({ ok: false, reason: expect.stringContaining('has no cublasLtCreate') });
-    expect(() => native.matmulPlan(device, { m: 1, n: 1, k: 1, transA: false, transB: false, typeA: 0, typeB: 0, typeD: 0, workspaceBytes: 0 })).toThrow(/cuBLASLt is not loaded/);
+    expect(native.loadBlas(device, ['/nowhere/libcublasLt.so.13'])).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining('/nowhere/libcublasLt.so.13'),
+    });
+    expect(native.loadBlas(device, ['libm.so.6'])).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining('has no cublasLtCreate'),
+    });
+    expect(() =>
+      native.matmulPlan(device, {
+        m: 1,
+        n: 1,
+        k: 1,
+        transA: false,
+        transB: false,
+        typeA: 0,
+        typeB: 0,
+        typeD: 0,
+        workspaceBytes: 0,
+      }),
+    ).toThrow(/cuBLASLt is not loaded/);
     expect(native.loadBlas(device, ['libm.so.6', fakeDriver])).toMatchObject({ ok: true, version: 130000 });
     native.closeDevice(device);
   });
@@ -59,11 +102,20 @@ describe('cuBLASLt', () => {
 
 describe('available', () => {
   test('says what there is', () => {
-    expect(available()).toMatchObject({ ok: true, driver: { path: fakeDriver, version: '13.0' }, devices: [{ name: 'Emulated GPU', computeMajor: 8 }], blas: { ok: true } });
+    expect(available()).toMatchObject({
+      ok: true,
+      driver: { path: fakeDriver, version: '13.0' },
+      devices: [{ name: 'Emulated GPU', computeMajor: 8 }],
+      blas: { ok: true },
+    });
   });
   test('refuses a GPU before Ampere, by its name', async () => {
     process.env.FAKE_CUDA_CAPABILITY = '75';
-    expect(available()).toMatchObject({ ok: false, code: 'old-device', reason: 'Emulated GPU has compute capability 7.5; 8.0 (Ampere) or later is needed' });
+    expect(available()).toMatchObject({
+      ok: false,
+      code: 'old-device',
+      reason: 'Emulated GPU has compute capability 7.5; 8.0 (Ampere) or later is needed',
+    });
     await expect(cudaBackend()).rejects.toThrow('cuda: the GPU is too old: Emulated GPU has compute capability 7.5');
   });
   test('a device that is not there is named', async () => {
@@ -71,6 +123,10 @@ describe('available', () => {
   });
   test('a device that fails does not throw out of available()', () => {
     failWith('cuDevicePrimaryCtxRetain=2');
-    expect(available()).toMatchObject({ ok: false, code: 'device-failed', reason: expect.stringContaining('CUDA_ERROR_OUT_OF_MEMORY') });
+    expect(available()).toMatchObject({
+      ok: false,
+      code: 'device-failed',
+      reason: expect.stringContaining('CUDA_ERROR_OUT_OF_MEMORY'),
+    });
   });
 });

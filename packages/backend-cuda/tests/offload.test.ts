@@ -21,32 +21,39 @@ function pattern(n: number, from: number): Uint8Array {
 }
 const same = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
 const zeros = (buffer: DeviceBuffer, n: number) =>
-  backend.primitives.fill({ inputs: {}, outputs: { y: { buffer, byteOffset: 0, dtype: 'u8', shape: [n], strides: [1] } }, attrs: { shape: [n], dtype: 'u8', value: 0 } });
+  backend.primitives.fill({
+    inputs: {},
+    outputs: { y: { buffer, byteOffset: 0, dtype: 'u8', shape: [n], strides: [1] } },
+    attrs: { shape: [n], dtype: 'u8', value: 0 },
+  });
 
 describe('offload', () => {
   // Sizes below, at and above a slot (16 MiB) and above all of them.
-  test.each([[0], [1], [1000], [16 << 20], [(16 << 20) + 3], [(70 << 20) + 5]])('%i bytes come back, also after others took their place', async (n) => {
-    const { memory } = backend;
-    const offload = memory.offload!;
-    const [a, b] = [memory.allocate(n + 256), memory.allocate(n + 256)];
-    memory.write(a, 256, pattern(n, 1));
-    const first = offload.store(a, 256, n);
-    memory.write(a, 256, pattern(n, 2));
-    const second = offload.store(a, 256, n);
-    expect(offload.hostBytes()).toBeGreaterThanOrEqual(2 * n);
-    zeros(a, n + 256);
-    offload.fetch(second, b, 256);
-    expect(same(await memory.read(b, 256, n), pattern(n, 2))).toBe(true);
-    offload.release(second);
-    offload.fetch(first, a, 256);
-    expect(same(await memory.read(a, 256, n), pattern(n, 1))).toBe(true);
-    offload.fetch(first, b, 256);
-    expect(same(await memory.read(b, 256, n), pattern(n, 1))).toBe(true);
-    offload.release(first);
-    const held = offload.hostBytes();
-    offload.release(offload.store(a, 256, n));
-    expect(offload.hostBytes()).toBe(held);
-  });
+  test.each([[0], [1], [1000], [16 << 20], [(16 << 20) + 3], [(70 << 20) + 5]])(
+    '%i bytes come back, also after others took their place',
+    async (n) => {
+      const { memory } = backend;
+      const offload = memory.offload!;
+      const [a, b] = [memory.allocate(n + 256), memory.allocate(n + 256)];
+      memory.write(a, 256, pattern(n, 1));
+      const first = offload.store(a, 256, n);
+      memory.write(a, 256, pattern(n, 2));
+      const second = offload.store(a, 256, n);
+      expect(offload.hostBytes()).toBeGreaterThanOrEqual(2 * n);
+      zeros(a, n + 256);
+      offload.fetch(second, b, 256);
+      expect(same(await memory.read(b, 256, n), pattern(n, 2))).toBe(true);
+      offload.release(second);
+      offload.fetch(first, a, 256);
+      expect(same(await memory.read(a, 256, n), pattern(n, 1))).toBe(true);
+      offload.fetch(first, b, 256);
+      expect(same(await memory.read(b, 256, n), pattern(n, 1))).toBe(true);
+      offload.release(first);
+      const held = offload.hostBytes();
+      offload.release(offload.store(a, 256, n));
+      expect(offload.hostBytes()).toBe(held);
+    },
+  );
 
   test('any order of stores and fetches gives what was stored', async () => {
     const { memory } = backend;
@@ -66,7 +73,9 @@ describe('offload', () => {
         zeros(work, n);
         continue;
       }
-      const [{ value, stored }] = alive.splice(next(3) === 0 ? next(alive.length) : alive.length - 1, 1) as [(typeof alive)[0]];
+      const [{ value, stored }] = alive.splice(next(3) === 0 ? next(alive.length) : alive.length - 1, 1) as [
+        (typeof alive)[0],
+      ];
       offload.fetch(stored, work, 0);
       expect(same(await memory.read(work, 0, n), pattern(n, value))).toBe(true);
       offload.release(stored);
@@ -86,14 +95,26 @@ describe('offload', () => {
     recorder.begin();
     const stored = [0, 1, 2].map(() => {
       const entry = offload.store(x, 0, n);
-      backend.primitives.binary({ inputs: { a: view(x, n), b: view(x, n) }, outputs: { y: view(x, n) }, attrs: { op: 'add' } });
+      backend.primitives.binary({
+        inputs: { a: view(x, n), b: view(x, n) },
+        outputs: { y: view(x, n) },
+        attrs: { op: 'add' },
+      });
       return entry;
     });
     zeros(y, n);
     for (const entry of stored.reverse()) {
-      backend.primitives.binary({ inputs: { a: view(y, n), b: view(y, n) }, outputs: { y: view(y, n) }, attrs: { op: 'add' } });
+      backend.primitives.binary({
+        inputs: { a: view(y, n), b: view(y, n) },
+        outputs: { y: view(y, n) },
+        attrs: { op: 'add' },
+      });
       offload.fetch(entry, x, 0);
-      backend.primitives.binary({ inputs: { a: view(x, n), b: view(y, n) }, outputs: { y: view(y, n) }, attrs: { op: 'add' } });
+      backend.primitives.binary({
+        inputs: { a: view(x, n), b: view(y, n) },
+        outputs: { y: view(y, n) },
+        attrs: { op: 'add' },
+      });
       offload.release(entry);
     }
     const replay = recorder.end();

@@ -22,7 +22,9 @@ afterEach(() => {
 
 const junk = (handles: () => readonly number[]) =>
   fc.oneof(
-    fc.constantFrom(...[undefined, null, true, '', 'x', {}, [], ['x'], Number.NaN, Infinity, -1, 0.5, 2 ** 31, 2 ** 53, 10n]),
+    fc.constantFrom(
+      ...[undefined, null, true, '', 'x', {}, [], ['x'], Number.NaN, Infinity, -1, 0.5, 2 ** 31, 2 ** 53, 10n],
+    ),
     fc.integer({ min: -2, max: 5000 }),
     fc.double(),
     fc.uint8Array({ maxLength: 64 }),
@@ -40,8 +42,20 @@ test('any arguments to any function: a value or an Error, never a crash', async 
   const dead = native.allocate(device, 16);
   native.release(dead);
   native.loadBlas(device, [process.env.LOWRANK_CUBLASLT!]);
-  const plan = native.matmulPlan(device, { m: 4, n: 4, k: 4, transA: false, transB: false, typeA: 0, typeB: 0, typeD: 0, workspaceBytes: 0 }).handle;
-  const names = (Object.keys(native) as (keyof Native)[]).filter((n) => typeof native[n] === 'function' && n !== 'closeDevice');
+  const plan = native.matmulPlan(device, {
+    m: 4,
+    n: 4,
+    k: 4,
+    transA: false,
+    transB: false,
+    typeA: 0,
+    typeB: 0,
+    typeD: 0,
+    workspaceBytes: 0,
+  }).handle;
+  const names = (Object.keys(native) as (keyof Native)[]).filter(
+    (n) => typeof native[n] === 'function' && n !== 'closeDevice',
+  );
   const handles = () => [device, stream, memory, event, module, kernel, dead, plan];
   // Releasing what the property needs would only make later calls fail; every function still sees every handle.
   const spare = new Set([stream, memory, event, plan]);
@@ -105,13 +119,26 @@ test('a list with bytes changed never reaches memory outside its buffers', async
 test('memory behaves as arrays do, through any sequence of calls', async () => {
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.tuple(fc.constantFrom('allocate', 'release', 'write', 'fill', 'copy', 'read'), fc.nat(1 << 20), fc.nat(1 << 20), fc.nat(1 << 20), fc.nat(255)), { maxLength: 40 }),
+      fc.array(
+        fc.tuple(
+          fc.constantFrom('allocate', 'release', 'write', 'fill', 'copy', 'read'),
+          fc.nat(1 << 20),
+          fc.nat(1 << 20),
+          fc.nat(1 << 20),
+          fc.nat(255),
+        ),
+        { maxLength: 40 },
+      ),
       async (steps) => {
         const model: { handle: number; bytes: Uint8Array }[] = [];
         const reads: Promise<void>[] = [];
         for (const [step, a, b, c, v] of steps) {
           const one = model[a % (model.length || 1)];
-          if (step === 'allocate') model.push({ handle: native.allocate(device, 1 + (a % 3000)), bytes: new Uint8Array(1 + (a % 3000)).fill(0xff) });
+          if (step === 'allocate')
+            model.push({
+              handle: native.allocate(device, 1 + (a % 3000)),
+              bytes: new Uint8Array(1 + (a % 3000)).fill(0xff),
+            });
           else if (!one) continue;
           else if (step === 'release') {
             native.release(one.handle);

@@ -123,16 +123,8 @@ describe.each(['dense', 'bnb'] as const)('SmolLM2-135M-Instruct, %s base: LoRA a
     const want = JSON.parse(readFileSync(join(root, `fixtures/smollm2/train-${base}-1.json`), 'utf8')) as Recorded;
     const model = await load(folder, base);
     const lora = formulaAdapter(model);
-    const got = await train(model, lora, folder, rows, Number(process.env.N ?? want.losses.length));
-    expect(got.map((s) => s.tokens)).toEqual(want.tokens.slice(0, got.length));
-    if (process.env.SHOW)
-      console.log(
-        got
-          .map((s, i) =>
-            [s.loss, want.losses[i], relative(s.loss, want.losses[i]!), s.gradNorm, want.gradNorms[i]].join(' '),
-          )
-          .join('\n'),
-      );
+    const got = await train(model, lora, folder, rows, want.losses.length);
+    expect(got.map((s) => s.tokens)).toEqual(want.tokens);
     const worst = Math.max(...got.map((s, i) => relative(s.loss, want.losses[i]!)));
     let parted = 0;
     let compared = 0;

@@ -1,4 +1,12 @@
-import { type Attention, type AttentionBackward, type FusedKernel, type Refusal, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
+import {
+  type Attention,
+  type AttentionBackward,
+  type FusedKernel,
+  type Refusal,
+  sizeOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
 import type { CommandList, TensorMap } from '../runtime/commands.ts';
 import type { CudaDevice } from '../runtime/device.ts';
 import { codeOf, rangeOf } from '../runtime/views.ts';
@@ -11,7 +19,8 @@ const plainWidth = 256;
 function accepts(operands: Readonly<Record<string, TensorSpec>>): true | Refusal {
   const width = operands.q!.shape[3]!;
   if (width > plainWidth) return { refused: `heads are ${width} wide, at most ${plainWidth} are taken` };
-  for (const [name, spec] of Object.entries(operands)) if (width > 1 && spec.strides[3] !== 1) return { refused: `the last axis of ${name} is not contiguous` };
+  for (const [name, spec] of Object.entries(operands))
+    if (width > 1 && spec.strides[3] !== 1) return { refused: `the last axis of ${name} is not contiguous` };
   return true;
 }
 
@@ -21,7 +30,9 @@ function onTensorCores(...views: readonly View[]): boolean {
   return (
     first!.dtype !== 'f32' &&
     tensorWidths.includes(first!.shape[3]!) &&
-    views.every((v) => v.byteOffset % 16 === 0 && v.strides.slice(0, 3).every((s, i) => s % 8 === 0 || v.shape[i] === 1))
+    views.every(
+      (v) => v.byteOffset % 16 === 0 && v.strides.slice(0, 3).every((s, i) => s % 8 === 0 || v.shape[i] === 1),
+    )
   );
 }
 
@@ -38,7 +49,14 @@ const cudaMapType = { f16: 6, f32: 7, bf16: 9 } as const;
 function tiles(view: View): TensorMap {
   const [B, T, H, D] = view.shape as [number, number, number, number];
   const bytes = (axis: number) => Math.max(view.strides[axis]! * 2, 16);
-  return { range: rangeOf(view), dataType: cudaMapType[view.dtype as 'bf16'], dims: [D, H, T, B], strides: [bytes(2), bytes(1), bytes(0)], box: [64, 1, 128, 1], swizzle: 3 };
+  return {
+    range: rangeOf(view),
+    dataType: cudaMapType[view.dtype as 'bf16'],
+    dims: [D, H, T, B],
+    strides: [bytes(2), bytes(1), bytes(0)],
+    box: [64, 1, 128, 1],
+    swizzle: 3,
+  };
 }
 
 /** The kernel for sm_90a takes the call. */
@@ -47,12 +65,28 @@ function onHopper(device: CudaDevice, kernel: string, { scale }: { scale: number
 }
 
 /** `struct AttentionShape` */
-function shape(list: CommandList, { q, k, starts, ends }: Operands, { scale, causal }: { scale: number; causal: boolean }): CommandList {
+function shape(
+  list: CommandList,
+  { q, k, starts, ends }: Operands,
+  { scale, causal }: { scale: number; causal: boolean },
+): CommandList {
   const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
   list.align(8);
-  list.i32(B).i32(Tq).i32(k.shape[1]!).i32(Hq).i32(k.shape[2]!).i32(D).f32(scale).i32(causal ? 1 : 0);
+  list
+    .i32(B)
+    .i32(Tq)
+    .i32(k.shape[1]!)
+    .i32(Hq)
+    .i32(k.shape[2]!)
+    .i32(D)
+    .f32(scale)
+    .i32(causal ? 1 : 0);
   list.optionalPointer(starts && rangeOf(starts)).optionalPointer(ends && rangeOf(ends));
-  return list.i64(starts?.strides[0] ?? 0).i64(starts?.strides[1] ?? 0).i64(ends?.strides[0] ?? 0).i64(ends?.strides[1] ?? 0);
+  return list
+    .i64(starts?.strides[0] ?? 0)
+    .i64(starts?.strides[1] ?? 0)
+    .i64(ends?.strides[0] ?? 0)
+    .i64(ends?.strides[1] ?? 0);
 }
 
 /** `struct Heads` of each view. */
@@ -105,7 +139,11 @@ export const attentionBackward = (device: CudaDevice): FusedKernel<AttentionBack
       return;
     }
     const delta = { ...rangeOf(workspace), bytes: B * Tq * Hq * 4 };
-    const first = device.launch('attention_delta', [device.blocks(B * Tq * Hq * 32)], 256).pointer(rangeOf(dy)).pointer(rangeOf(y)).pointer(delta);
+    const first = device
+      .launch('attention_delta', [device.blocks(B * Tq * Hq * 32)], 256)
+      .pointer(rangeOf(dy))
+      .pointer(rangeOf(y))
+      .pointer(delta);
     device.done(heads(first.i32(B).i32(Tq).i32(Hq).i32(D), dy, y).i32(codeOf[q.dtype]));
     const tensor = onTensorCores(q, k, v, dy, dq, dk, dv);
     const operands = (list: CommandList) => {
@@ -114,10 +152,26 @@ export const attentionBackward = (device: CudaDevice): FusedKernel<AttentionBack
     };
     const suffix = tensor ? `${q.dtype}_${D}` : 'plain';
     const rows = tensor ? 128 : 8;
-    const queries = operands(device.launch(`attention_dq_${suffix}`, [Math.ceil(Tq / rows), Hq, B], 256, tensor ? (2 * 128 + 4 * 64) * D * 2 : 0)).pointer(rangeOf(dq));
+    const queries = operands(
+      device.launch(
+        `attention_dq_${suffix}`,
+        [Math.ceil(Tq / rows), Hq, B],
+        256,
+        tensor ? (2 * 128 + 4 * 64) * D * 2 : 0,
+      ),
+    ).pointer(rangeOf(dq));
     heads(shape(queries, inputs, attrs), dy, q, k, v, dq);
     device.done(tensor ? queries : queries.i32(codeOf[q.dtype]));
-    const keys = operands(device.launch(`attention_dkdv_${suffix}`, [Math.ceil(Tk / rows), Hkv, B], 256, tensor ? (2 * 128 + 2 * 64) * D * 2 : 0)).pointer(rangeOf(dk)).pointer(rangeOf(dv));
+    const keys = operands(
+      device.launch(
+        `attention_dkdv_${suffix}`,
+        [Math.ceil(Tk / rows), Hkv, B],
+        256,
+        tensor ? (2 * 128 + 2 * 64) * D * 2 : 0,
+      ),
+    )
+      .pointer(rangeOf(dk))
+      .pointer(rangeOf(dv));
     heads(shape(keys, inputs, attrs), dy, q, k, v, dk, dv);
     device.done(tensor ? keys : keys.i32(codeOf[q.dtype]));
   },

@@ -1,4 +1,17 @@
-import { bytesOf, type DType, type FusedKernel, type LinearAttrs, type LinearViews, type LoraLinear, type LoraLinearBackward, type MapOperands, type Refusal, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
+import {
+  bytesOf,
+  type DType,
+  type FusedKernel,
+  type LinearAttrs,
+  type LinearViews,
+  type LoraLinear,
+  type LoraLinearBackward,
+  type MapOperands,
+  type Refusal,
+  sizeOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
 import { castView } from '../primitives/elementwise.ts';
 import { columns, product, transposed } from '../primitives/product.ts';
 import type { CommandList } from '../runtime/commands.ts';
@@ -11,7 +24,8 @@ type LinearSpecs = MapOperands<LinearViews, TensorSpec>;
 
 const up = (n: number, to: number) => Math.ceil(n / to) * to;
 const outputsOf = (attrs: readonly LinearAttrs[]) => attrs.reduce((n, l) => n + l.outFeatures, 0);
-const ranksOf = (layers: readonly { a?: { shape: readonly number[] } | undefined }[]) => layers.reduce((n, l) => n + (l.a?.shape[0] ?? 0), 0);
+const ranksOf = (layers: readonly { a?: { shape: readonly number[] } | undefined }[]) =>
+  layers.reduce((n, l) => n + (l.a?.shape[0] ?? 0), 0);
 
 /** Layers that the packing kernels take at once (`maxPairs` of kernels/lora-linear/lora-linear.cu). */
 const maxPairs = 8;
@@ -63,7 +77,13 @@ class Arena {
   take(dtype: DType, rows: number, cols: number): View {
     const byteOffset = (this.#from?.byteOffset ?? 0) + this.bytes;
     this.bytes += up(rows * cols * bytesOf[dtype], 256);
-    return { buffer: this.#from?.buffer ?? { byteLength: 0 }, byteOffset, dtype, shape: [rows, cols], strides: [cols, 1] };
+    return {
+      buffer: this.#from?.buffer ?? { byteLength: 0 },
+      byteOffset,
+      dtype,
+      shape: [rows, cols],
+      strides: [cols, 1],
+    };
   }
 }
 
@@ -98,10 +118,12 @@ function backwardPieces(arena: Arena, l: Layout, dtype: DType, layers: readonly 
 }
 
 function accepts(x: TensorSpec, others: readonly TensorSpec[], layers: readonly LinearSpecs[]): true | Refusal {
-  for (const spec of [x, ...others]) if (spec.shape.length === 2 && !matrixOf(spec as View)) return { refused: 'an operand has no contiguous axis' };
+  for (const spec of [x, ...others])
+    if (spec.shape.length === 2 && !matrixOf(spec as View)) return { refused: 'an operand has no contiguous axis' };
   if (layers.length > maxPairs) return { refused: `a group of ${layers.length} layers, at most ${maxPairs} are taken` };
   for (const layer of layers) {
-    if (layer.weight && layer.weight.dtype !== x.dtype) return { refused: `the weight is ${layer.weight.dtype}, x is ${x.dtype}` };
+    if (layer.weight && layer.weight.dtype !== x.dtype)
+      return { refused: `the weight is ${layer.weight.dtype}, x is ${x.dtype}` };
     const quant = layer.quant ? acceptsQuant(layer.quant as Parameters<typeof acceptsQuant>[0]) : true;
     if (quant !== true) return quant;
   }
@@ -110,7 +132,11 @@ function accepts(x: TensorSpec, others: readonly TensorSpec[], layers: readonly 
 
 /** Rows first … first + count − 1 of a matrix. */
 function rows(view: View, first: number, count: number): View {
-  return { ...view, shape: [count, view.shape[1]!], byteOffset: view.byteOffset + first * view.strides[0]! * bytesOf[view.dtype] };
+  return {
+    ...view,
+    shape: [count, view.shape[1]!],
+    byteOffset: view.byteOffset + first * view.strides[0]! * bytesOf[view.dtype],
+  };
 }
 
 /** A layer of a group with the places of its outputs and its rank columns. */
@@ -136,28 +162,64 @@ function partsOf(layers: readonly LinearViews[], attrs: readonly LinearAttrs[]):
 }
 
 /** One `struct Pair` or `struct Cut` a layer with a pair, eight in all, and their count. */
-function table(list: CommandList, parts: readonly Part[], pair: (part: Part, i: number) => { a: View; b: View }, rowsBefore: number): CommandList {
+function table(
+  list: CommandList,
+  parts: readonly Part[],
+  pair: (part: Part, i: number) => { a: View; b: View },
+  rowsBefore: number,
+): CommandList {
   const having = parts.filter((p) => p.layer.a);
   for (let i = 0; i < maxPairs; i++) {
     const part = having[i];
     const views = part && pair(part, i);
-    list.align(8).optionalPointer(views && sizeOf(views.a.shape) > 0 ? rangeOf(views.a) : undefined).optionalPointer(views && sizeOf(views.b.shape) > 0 ? rangeOf(views.b) : undefined);
+    list
+      .align(8)
+      .optionalPointer(views && sizeOf(views.a.shape) > 0 ? rangeOf(views.a) : undefined)
+      .optionalPointer(views && sizeOf(views.b.shape) > 0 ? rangeOf(views.b) : undefined);
     for (const v of [views?.a, views?.b]) list.i64(v?.strides[0] ?? 0).i64(v?.strides[1] ?? 0);
-    list.i32(part?.r ?? 0).i32(part?.r0 ?? 0).i32(part?.n ?? 0).i32((part?.n0 ?? 0) - rowsBefore).f32(part?.at.scale ?? 1).i32(views ? codeOf[views.a.dtype] : 0);
+    list
+      .i32(part?.r ?? 0)
+      .i32(part?.r0 ?? 0)
+      .i32(part?.n ?? 0)
+      .i32((part?.n0 ?? 0) - rowsBefore)
+      .f32(part?.at.scale ?? 1)
+      .i32(views ? codeOf[views.a.dtype] : 0);
   }
   return list.i32(having.length).i32(0);
 }
 
 /** Puts the factors into x's dtype: a [rows, K] one under the other, b [N, rest] = s·b by blocks (rows from `rowsBefore` on). */
-function pack(device: CudaDevice, parts: readonly Part[], a: View | undefined, b: View | undefined, rest: number, rowsBefore = 0): void {
+function pack(
+  device: CudaDevice,
+  parts: readonly Part[],
+  a: View | undefined,
+  b: View | undefined,
+  rest: number,
+  rowsBefore = 0,
+): void {
   const target = a ?? b!;
   const [aRows, K] = a ? (a.shape as [number, number]) : [0, 0];
   const N = b?.shape[0] ?? 0;
   const items = aRows * Math.ceil(K / 8) + (N * rest) / 8;
   if (items === 0) return;
-  const list = table(device.launch('lora_pack', [device.blocks(items)], 256), parts, ({ layer }) => ({ a: layer.a!, b: layer.b! }), rowsBefore);
-  list.optionalPointer(a && aRows * K > 0 ? rangeOf(a) : undefined).optionalPointer(b && N > 0 ? rangeOf(b) : undefined);
-  device.done(list.i64(aRows).i64(K).i64(N).i64(rest).i64(b?.strides[0] ?? rest).i32(codeOf[target.dtype]));
+  const list = table(
+    device.launch('lora_pack', [device.blocks(items)], 256),
+    parts,
+    ({ layer }) => ({ a: layer.a!, b: layer.b! }),
+    rowsBefore,
+  );
+  list
+    .optionalPointer(a && aRows * K > 0 ? rangeOf(a) : undefined)
+    .optionalPointer(b && N > 0 ? rangeOf(b) : undefined);
+  device.done(
+    list
+      .i64(aRows)
+      .i64(K)
+      .i64(N)
+      .i64(rest)
+      .i64(b?.strides[0] ?? rest)
+      .i32(codeOf[target.dtype]),
+  );
 }
 
 /** out = [left, right, zeros] by columns. */
@@ -165,16 +227,40 @@ function widen(device: CudaDevice, left: View, right: View, R: number, out: View
   const [M, K] = left.shape as [number, number];
   const rest = out.shape[1]! - K;
   const pitch = (v: View) => (v.shape[0] === 1 ? v.shape[1]! : v.strides[0]!);
-  const wide = K % 8 === 0 && rest % 8 === 0 && pitch(left) % 8 === 0 && left.byteOffset % 16 === 0 && out.byteOffset % 16 === 0;
-  const list = device.launch('lora_widen', [device.blocks((M * (K + rest)) / (wide ? 8 : 1))], 256).pointer(rangeOf(left)).pointer(rangeOf(right)).pointer(rangeOf(out));
-  device.done(list.i64(M).i64(K).i64(R).i64(rest).i64(pitch(left)).i64(pitch(right)).i64(out.strides[0]!).i32(codeOf[out.dtype]).i32(+wide));
+  const wide =
+    K % 8 === 0 && rest % 8 === 0 && pitch(left) % 8 === 0 && left.byteOffset % 16 === 0 && out.byteOffset % 16 === 0;
+  const list = device
+    .launch('lora_widen', [device.blocks((M * (K + rest)) / (wide ? 8 : 1))], 256)
+    .pointer(rangeOf(left))
+    .pointer(rangeOf(right))
+    .pointer(rangeOf(out));
+  device.done(
+    list
+      .i64(M)
+      .i64(K)
+      .i64(R)
+      .i64(rest)
+      .i64(pitch(left))
+      .i64(pitch(right))
+      .i64(out.strides[0]!)
+      .i32(codeOf[out.dtype])
+      .i32(+wide),
+  );
 }
 
 export const loraLinear = (device: CudaDevice, plans: GemmPlans): FusedKernel<LoraLinear> => ({
-  accepts: ({ inputs: { x, layers }, outputs: { y, h } }) => (rowsOf(x) && rowsOf(y) ? accepts(x, [y, h], layers as readonly LinearSpecs[]) : { refused: 'x has no contiguous rows' }),
+  accepts: ({ inputs: { x, layers }, outputs: { y, h } }) =>
+    rowsOf(x) && rowsOf(y)
+      ? accepts(x, [y, h], layers as readonly LinearSpecs[])
+      : { refused: 'x has no contiguous rows' },
   workspace: ({ inputs: { x, layers }, attrs }) => {
     const arena = new Arena();
-    forwardPieces(arena, layoutOf(x, layers as readonly LinearSpecs[], attrs.layers), x.dtype, layers as readonly LinearSpecs[]);
+    forwardPieces(
+      arena,
+      layoutOf(x, layers as readonly LinearSpecs[], attrs.layers),
+      x.dtype,
+      layers as readonly LinearSpecs[],
+    );
     return arena.bytes;
   },
   run: ({ inputs: { x, layers }, outputs: { y, h }, attrs, workspace }) => {
@@ -198,8 +284,13 @@ export const loraLinear = (device: CudaDevice, plans: GemmPlans): FusedKernel<Lo
     let started = parts.map((p) => p.layer.bias !== undefined);
     if (l.R > 0 && !l.joinForward) {
       const low = { ...pieces.b!, shape: [l.N, l.R] };
-      if (biased.length === 0 || biased.length === parts.length) product(device, plans, h, transposed(low), y, { c: started[0] ? y : undefined });
-      else for (const [i, p] of parts.entries()) product(device, plans, h, transposed(rows(low, p.n0, p.n)), outOf(p), { c: started[i] ? outOf(p) : undefined });
+      if (biased.length === 0 || biased.length === parts.length)
+        product(device, plans, h, transposed(low), y, { c: started[0] ? y : undefined });
+      else
+        for (const [i, p] of parts.entries())
+          product(device, plans, h, transposed(rows(low, p.n0, p.n)), outOf(p), {
+            c: started[i] ? outOf(p) : undefined,
+          });
       started = parts.map(() => true);
     }
     const { weight } = pieces;
@@ -235,7 +326,13 @@ export const loraLinearBackward = (device: CudaDevice, plans: GemmPlans): FusedK
   },
   workspace: ({ inputs: { x, layers }, attrs }) => {
     const arena = new Arena();
-    backwardPieces(arena, layoutOf(x, layers as readonly LinearSpecs[], attrs.layers), x.dtype, layers as readonly LinearSpecs[], attrs.needX);
+    backwardPieces(
+      arena,
+      layoutOf(x, layers as readonly LinearSpecs[], attrs.layers),
+      x.dtype,
+      layers as readonly LinearSpecs[],
+      attrs.needX,
+    );
     return arena.bytes;
   },
   run: ({ inputs: { dy, x, h, layers }, outputs: { dx, da, db }, attrs, workspace }) => {
@@ -264,7 +361,8 @@ export const loraLinearBackward = (device: CudaDevice, plans: GemmPlans): FusedK
     };
     if (g && !l.joinBackward) addProduct(g, pieces.a!);
     for (const p of parts) {
-      const values = p.layer.weight ?? (weight ? rows(weight, l.split ? 0 : p.n0, p.n) : rows(pieces.mixed!, p.n0, p.n));
+      const values =
+        p.layer.weight ?? (weight ? rows(weight, l.split ? 0 : p.n0, p.n) : rows(pieces.mixed!, p.n0, p.n));
       if (p.at.quant) dequantizeRows(device, p.layer.quant!, p.at.quant, values, l.K, l.K);
       if (!weight || l.split) addProduct(columns(dy, p.n0, p.n, bytes), values);
     }
@@ -288,12 +386,19 @@ function gradients(
   if (!joint.da || !joint.db) {
     const p = parts.find(({ layer }) => layer.a)!;
     product(device, plans, transposed(g), x, da[0]!);
-    return product(device, plans, transposed(columns(dy, p.n0, p.n, bytesOf[dy.dtype])), h, db[0]!, { alpha: p.at.scale ?? 1 });
+    return product(device, plans, transposed(columns(dy, p.n0, p.n, bytesOf[dy.dtype])), h, db[0]!, {
+      alpha: p.at.scale ?? 1,
+    });
   }
   product(device, plans, transposed(g), x, joint.da);
   product(device, plans, transposed(dy), h, joint.db);
   const [R, K] = joint.da.shape as [number, number];
   const N = joint.db.shape[0]!;
-  const list = table(device.launch('lora_unpack', [device.blocks(R * K + N * R)], 256), parts, (_, i) => ({ a: da[i]!, b: db[i]! }), 0);
+  const list = table(
+    device.launch('lora_unpack', [device.blocks(R * K + N * R)], 256),
+    parts,
+    (_, i) => ({ a: da[i]!, b: db[i]! }),
+    0,
+  );
   device.done(list.pointer(rangeOf(joint.da)).pointer(rangeOf(joint.db)).i64(R).i64(K).i64(N));
 }

@@ -1,4 +1,20 @@
-import { bytesOf, type DType, type Dequantize, type FusedKernel, isContiguous, type MapOperands, type QuantAttrs, type Quantize, type QuantMatmul, type QuantViews, quantBits, type Refusal, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
+import {
+  bytesOf,
+  type Dequantize,
+  type DType,
+  type FusedKernel,
+  isContiguous,
+  type MapOperands,
+  type QuantAttrs,
+  type Quantize,
+  type QuantMatmul,
+  type QuantViews,
+  quantBits,
+  type Refusal,
+  sizeOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
 import { castView, copyView } from '../primitives/elementwise.ts';
 import { product } from '../primitives/product.ts';
 import type { CommandList } from '../runtime/commands.ts';
@@ -14,38 +30,60 @@ type QuantSpecs = MapOperands<QuantViews, TensorSpec>;
 
 /** Refuses operands that are not packed. */
 export function acceptsQuant(w: QuantSpecs): true | Refusal {
-  for (const [name, spec] of Object.entries(w)) if (spec && !isContiguous(spec)) return { refused: `${name} is not contiguous` };
+  for (const [name, spec] of Object.entries(w))
+    if (spec && !isContiguous(spec)) return { refused: `${name} is not contiguous` };
   return true;
 }
 
 /** `struct Quantized`. */
 function quantized(list: CommandList, w: QuantViews, { blockSize }: QuantAttrs): CommandList {
   list.pointer(rangeOf(w.codes)).pointer(rangeOf(w.absmax)).pointer(rangeOf(w.codebook));
-  for (const v of [w.nestedAbsmax, w.nestedCodebook, w.offset]) list.optionalPointer(w.absmax.dtype === 'u8' ? v && rangeOf(v) : undefined);
+  for (const v of [w.nestedAbsmax, w.nestedCodebook, w.offset])
+    list.optionalPointer(w.absmax.dtype === 'u8' ? v && rangeOf(v) : undefined);
   return list.i32(Math.log2(blockSize)).i32(0);
 }
 
 /** Writes the values of a quantized tensor as rows of `cols` elements at pitch `ld`, from the start of `y`. */
-export function dequantizeRows(device: CudaDevice, w: QuantViews, attrs: QuantAttrs, y: View, cols: number, ld: number): void {
+export function dequantizeRows(
+  device: CudaDevice,
+  w: QuantViews,
+  attrs: QuantAttrs,
+  y: View,
+  cols: number,
+  ld: number,
+): void {
   const n = sizeOf(attrs.shape);
   if (n === 0) return;
   const bits = quantBits[attrs.quantType];
   const target = { ...rangeOf(y), bytes: ((Math.ceil(n / cols) - 1) * ld + cols) * bytesOf[y.dtype] };
   let first = 0;
   const packed = ld === cols;
-  if (bits === 4 && w.codes.byteOffset % 4 === 0 && y.byteOffset % 16 === 0 && n >= 8 && n < 2 ** 33 && (packed || (cols % 8 === 0 && ld % 8 === 0))) {
+  if (
+    bits === 4 &&
+    w.codes.byteOffset % 4 === 0 &&
+    y.byteOffset % 16 === 0 &&
+    n >= 8 &&
+    n < 2 ** 33 &&
+    (packed || (cols % 8 === 0 && ld % 8 === 0))
+  ) {
     const list = device.launch(`dequantize4_${y.dtype}`, [Math.ceil((n >> 3) / 1024) || 1], 256);
-    quantized(list, w, attrs).pointer(target).i64(n).i64(packed ? 0 : ld);
+    quantized(list, w, attrs)
+      .pointer(target)
+      .i64(n)
+      .i64(packed ? 0 : ld);
     device.done(fastDivide(list, packed ? 1 : cols / 8));
     first = Math.floor(n / 8) * 8;
   }
   if (first === n) return;
   const list = device.launch('dequantize_any', [device.blocks(n - first)], 256);
-  device.done(quantized(list, w, attrs).pointer(target).i64(first).i64(n).i64(cols).i64(ld).i32(bits).i32(codeOf[y.dtype]));
+  device.done(
+    quantized(list, w, attrs).pointer(target).i64(first).i64(n).i64(cols).i64(ld).i32(bits).i32(codeOf[y.dtype]),
+  );
 }
 
 export const dequantize = (device: CudaDevice): FusedKernel<Dequantize> => ({
-  accepts: ({ inputs: { weight }, outputs: { y } }) => (rowsOf(y) ? acceptsQuant(weight) : { refused: 'y has no contiguous rows at one pitch' }),
+  accepts: ({ inputs: { weight }, outputs: { y } }) =>
+    rowsOf(y) ? acceptsQuant(weight) : { refused: 'y has no contiguous rows at one pitch' },
   run: ({ inputs: { weight }, outputs: { y }, attrs }) => {
     const n = Math.max(sizeOf(attrs.shape), 1);
     const { width, pitch } = rowsOf(y)!;
@@ -55,7 +93,8 @@ export const dequantize = (device: CudaDevice): FusedKernel<Dequantize> => ({
 });
 
 export const quantize = (device: CudaDevice): FusedKernel<Quantize> => ({
-  accepts: ({ inputs: { x, codebook }, outputs: { codes, absmax } }) => ([x, codebook, codes, absmax].every(isContiguous) ? true : { refused: 'an operand is not contiguous' }),
+  accepts: ({ inputs: { x, codebook }, outputs: { codes, absmax } }) =>
+    [x, codebook, codes, absmax].every(isContiguous) ? true : { refused: 'an operand is not contiguous' },
   run: ({ inputs: { x, codebook, offset }, outputs: { codes, absmax }, attrs: { quantType, blockSize } }) => {
     const n = sizeOf(x.shape);
     if (n === 0) return;
@@ -66,21 +105,57 @@ export const quantize = (device: CudaDevice): FusedKernel<Quantize> => ({
     let first = 0;
     if (bits === 4 && blockSize <= 256 && whole > 0 && x.byteOffset % 16 === 0 && codes.byteOffset % 4 === 0) {
       const count = whole * blockSize;
-      const list = device.launch('quantize4_blocks', [device.blocks(count / 8)], 256).pointer(rangeOf(x)).optionalPointer(minus).pointer(rangeOf(codes)).pointer(rangeOf(absmax));
-      device.done(list.i64(count).i32(Math.log2(blockSize)).i32(codeOf[x.dtype]).i32(quantType === 'fp4' ? 1 : 0));
+      const list = device
+        .launch('quantize4_blocks', [device.blocks(count / 8)], 256)
+        .pointer(rangeOf(x))
+        .optionalPointer(minus)
+        .pointer(rangeOf(codes))
+        .pointer(rangeOf(absmax));
+      device.done(
+        list
+          .i64(count)
+          .i32(Math.log2(blockSize))
+          .i32(codeOf[x.dtype])
+          .i32(quantType === 'fp4' ? 1 : 0),
+      );
       first = whole;
     }
     // A grid's x axis takes any number of blocks that memory can hold.
     if (first === blocks) return;
-    const list = device.launch('quantize_any', [blocks - first], blockSize >= 1024 ? 256 : 64).pointer(rangeOf(x)).pointer(rangeOf(codebook)).optionalPointer(minus).pointer(rangeOf(codes)).pointer(rangeOf(absmax));
-    device.done(list.i64(n).i64(blockSize).i64(first).i32(codeOf[x.dtype]).i32(bits).i32(quantType === 'fp4' ? 1 : 0));
+    const list = device
+      .launch('quantize_any', [blocks - first], blockSize >= 1024 ? 256 : 64)
+      .pointer(rangeOf(x))
+      .pointer(rangeOf(codebook))
+      .optionalPointer(minus)
+      .pointer(rangeOf(codes))
+      .pointer(rangeOf(absmax));
+    device.done(
+      list
+        .i64(n)
+        .i64(blockSize)
+        .i64(first)
+        .i32(codeOf[x.dtype])
+        .i32(bits)
+        .i32(quantType === 'fp4' ? 1 : 0),
+    );
   },
 });
 
 /** The fused product for few rows takes the call. */
-function asVectors({ x, weight }: { x: TensorSpec; weight: QuantSpecs }, { quantType, shape, transposed }: QuantAttrs & { transposed: boolean }): boolean {
+function asVectors(
+  { x, weight }: { x: TensorSpec; weight: QuantSpecs },
+  { quantType, shape, transposed }: QuantAttrs & { transposed: boolean },
+): boolean {
   const rows = rowsOf(x);
-  return !transposed && quantBits[quantType] === 4 && x.shape[0]! <= vectorRows && shape[1]! % 8 === 0 && rows !== undefined && rows.pitch % 8 === 0 && weight !== undefined;
+  return (
+    !transposed &&
+    quantBits[quantType] === 4 &&
+    x.shape[0]! <= vectorRows &&
+    shape[1]! % 8 === 0 &&
+    rows !== undefined &&
+    rows.pitch % 8 === 0 &&
+    weight !== undefined
+  );
 }
 
 export const quantMatmul = (device: CudaDevice, plans: GemmPlans): FusedKernel<QuantMatmul> => ({
@@ -89,13 +164,26 @@ export const quantMatmul = (device: CudaDevice, plans: GemmPlans): FusedKernel<Q
   run: ({ inputs: { x, weight, c }, outputs: { y }, attrs, workspace }) => {
     if (sizeOf(y.shape) === 0) return;
     const [n, k] = attrs.shape as [number, number];
-    if (k > 0 && asVectors({ x, weight }, attrs) && x.byteOffset % 16 === 0 && weight.codes.byteOffset % 4 === 0 && (y.shape[1] === 1 || y.strides[1] === 1)) return vectors(device, x, weight, c, y, attrs);
+    if (
+      k > 0 &&
+      asVectors({ x, weight }, attrs) &&
+      x.byteOffset % 16 === 0 &&
+      weight.codes.byteOffset % 4 === 0 &&
+      (y.shape[1] === 1 || y.strides[1] === 1)
+    )
+      return vectors(device, x, weight, c, y, attrs);
     if (!workspace || n * k === 0) {
       if (c) castView(device, c, y);
       else device.fill(y, 0);
       return;
     }
-    const dense: View = { buffer: workspace.buffer, byteOffset: workspace.byteOffset, dtype: x.dtype as DType, shape: [n, k], strides: [k, 1] };
+    const dense: View = {
+      buffer: workspace.buffer,
+      byteOffset: workspace.byteOffset,
+      dtype: x.dtype as DType,
+      shape: [n, k],
+      strides: [k, 1],
+    };
     dequantizeRows(device, weight, attrs, dense, k, k);
     const b: View = attrs.transposed ? dense : { ...dense, shape: [k, n], strides: [1, k] };
     const adds = c !== undefined;
@@ -109,7 +197,14 @@ function copyViewUnlessSame(device: CudaDevice, c: View, y: View): void {
   copyView(device, c, y);
 }
 
-function vectors(device: CudaDevice, x: View, weight: QuantViews, c: View | undefined, y: View, attrs: QuantAttrs): void {
+function vectors(
+  device: CudaDevice,
+  x: View,
+  weight: QuantViews,
+  c: View | undefined,
+  y: View,
+  attrs: QuantAttrs,
+): void {
   const [n, k] = attrs.shape as [number, number];
   const rows = x.shape[0]!;
   const row = (v: View, m: number): View => ({ ...v, byteOffset: v.byteOffset + m * v.strides[0]! * bytesOf[v.dtype] });
@@ -117,8 +212,17 @@ function vectors(device: CudaDevice, x: View, weight: QuantViews, c: View | unde
     const count = rows - m >= 4 ? 4 : rows - m >= 2 ? 2 : 1;
     const part = (v: View): View => ({ ...row(v, m), shape: [count, v.shape[1]!] });
     const list = device.launch(`quant_vector_${count}`, [Math.ceil(n / 8)], 256).pointer(rangeOf(part(x)));
-    quantized(list, weight, attrs).optionalPointer(c && rangeOf(part(c))).pointer(rangeOf(part(y))).i64(n).i64(k).i64(x.strides[0]!);
-    list.i64(c?.strides[0] ?? 0).i64(c?.strides[1] ?? 0).i64(y.strides[0]!).i32(codeOf[x.dtype]);
+    quantized(list, weight, attrs)
+      .optionalPointer(c && rangeOf(part(c)))
+      .pointer(rangeOf(part(y)))
+      .i64(n)
+      .i64(k)
+      .i64(x.strides[0]!);
+    list
+      .i64(c?.strides[0] ?? 0)
+      .i64(c?.strides[1] ?? 0)
+      .i64(y.strides[0]!)
+      .i32(codeOf[x.dtype]);
     device.done(list.i32(codeOf[(c ?? y).dtype]));
     m += count;
   }

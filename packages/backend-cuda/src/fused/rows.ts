@@ -1,14 +1,27 @@
 import {
-  type CrossEntropy, type FusedKernel, isContiguous, type OpTypes, type Refusal, type RmsNorm, type RmsNormBackward, type Rope, sizeOf,
-  type Softmax, type SoftmaxBackward, type Swiglu, type SwigluBackward, type TensorSpec, type View,
+  type CrossEntropy,
+  type FusedKernel,
+  isContiguous,
+  type OpTypes,
+  type Refusal,
+  type RmsNorm,
+  type RmsNormBackward,
+  type Rope,
+  type Softmax,
+  type SoftmaxBackward,
+  type Swiglu,
+  type SwigluBackward,
+  sizeOf,
+  type TensorSpec,
+  type View,
 } from '@lowrank/kernels';
 import type { CudaDevice } from '../runtime/device.ts';
-import { codeOf, rangeOf, type Rows, rowsOf, wide } from '../runtime/views.ts';
+import { codeOf, type Rows, rangeOf, rowsOf, wide } from '../runtime/views.ts';
 
 const refuse = (refused: string): Refusal => ({ refused });
 
 /** Refuses operands whose rows are not contiguous at one pitch. */
-export function needRows(operands: Readonly<Record<string, TensorSpec | undefined>>): true | Refusal {
+function needRows(operands: Readonly<Record<string, TensorSpec | undefined>>): true | Refusal {
   for (const [name, spec] of Object.entries(operands))
     if (spec && !rowsOf(spec)) return refuse(`${name} has no contiguous rows at one pitch`);
   return true;
@@ -16,7 +29,8 @@ export function needRows(operands: Readonly<Record<string, TensorSpec | undefine
 
 /** The same for vectors. */
 function needContiguous(operands: Readonly<Record<string, TensorSpec | undefined>>): true | Refusal {
-  for (const [name, spec] of Object.entries(operands)) if (spec && !isContiguous(spec)) return refuse(`${name} is not contiguous`);
+  for (const [name, spec] of Object.entries(operands))
+    if (spec && !isContiguous(spec)) return refuse(`${name} is not contiguous`);
   return true;
 }
 
@@ -57,8 +71,19 @@ export const softmax: Make<Softmax> = (device) => ({
   run: ({ inputs, outputs }) => {
     const [x, y] = [operand(inputs.x), operand(outputs.y)];
     if (x.rows * x.width === 0) return;
-    const list = device.launch('softmax_rows', [blocksFor(x.rows)], threadsFor(x.width)).pointer(rangeOf(x.view)).pointer(rangeOf(y.view));
-    device.done(list.i64(x.rows).i64(x.width).i64(x.pitch).i64(y.pitch).i32(codeOf[x.view.dtype]).i32(+wide(x.width, x, y)));
+    const list = device
+      .launch('softmax_rows', [blocksFor(x.rows)], threadsFor(x.width))
+      .pointer(rangeOf(x.view))
+      .pointer(rangeOf(y.view));
+    device.done(
+      list
+        .i64(x.rows)
+        .i64(x.width)
+        .i64(x.pitch)
+        .i64(y.pitch)
+        .i32(codeOf[x.view.dtype])
+        .i32(+wide(x.width, x, y)),
+    );
   },
 });
 
@@ -67,13 +92,28 @@ export const softmaxBackward: Make<SoftmaxBackward> = (device) => ({
   run: ({ inputs, outputs }) => {
     const [dy, y, dx] = [operand(inputs.dy), operand(inputs.y), operand(outputs.dx)];
     if (y.rows * y.width === 0) return;
-    const list = device.launch('softmax_backward_rows', [blocksFor(y.rows)], threadsFor(y.width)).pointer(rangeOf(dy.view)).pointer(rangeOf(y.view)).pointer(rangeOf(dx.view));
-    device.done(list.i64(y.rows).i64(y.width).i64(dy.pitch).i64(y.pitch).i64(dx.pitch).i32(codeOf[dy.view.dtype]).i32(codeOf[y.view.dtype]).i32(+wide(y.width, dy, y, dx)));
+    const list = device
+      .launch('softmax_backward_rows', [blocksFor(y.rows)], threadsFor(y.width))
+      .pointer(rangeOf(dy.view))
+      .pointer(rangeOf(y.view))
+      .pointer(rangeOf(dx.view));
+    device.done(
+      list
+        .i64(y.rows)
+        .i64(y.width)
+        .i64(dy.pitch)
+        .i64(y.pitch)
+        .i64(dx.pitch)
+        .i32(codeOf[dy.view.dtype])
+        .i32(codeOf[y.view.dtype])
+        .i32(+wide(y.width, dy, y, dx)),
+    );
   },
 });
 
 export const rmsNorm: Make<RmsNorm> = (device) => ({
-  accepts: ({ inputs: { x, weight }, outputs: { y, rstd } }) => both(needRows({ x, y }), () => needContiguous({ weight, rstd })),
+  accepts: ({ inputs: { x, weight }, outputs: { y, rstd } }) =>
+    both(needRows({ x, y }), () => needContiguous({ weight, rstd })),
   run: ({ inputs, outputs, attrs: { eps } }) => {
     const [x, y] = [operand(inputs.x), operand(outputs.y)];
     if (x.rows * x.width === 0) return;
@@ -81,11 +121,31 @@ export const rmsNorm: Make<RmsNorm> = (device) => ({
     const fast = x.width <= registerWidth && half([x.view.dtype, w.view.dtype, y.view.dtype], wide(x.width, x, y, w));
     if (fast) {
       const { chunks, threads } = registerShape(x.width);
-      const list = device.launch(`rms_norm_${fast}_${chunks}`, [blocksFor(x.rows)], threads).pointer(rangeOf(x.view)).pointer(rangeOf(w.view)).pointer(rangeOf(y.view)).pointer(rangeOf(outputs.rstd));
+      const list = device
+        .launch(`rms_norm_${fast}_${chunks}`, [blocksFor(x.rows)], threads)
+        .pointer(rangeOf(x.view))
+        .pointer(rangeOf(w.view))
+        .pointer(rangeOf(y.view))
+        .pointer(rangeOf(outputs.rstd));
       return device.done(list.i64(x.rows).i64(x.width).i64(x.pitch).i64(y.pitch).f32(eps));
     }
-    const list = device.launch('rms_norm_rows', [blocksFor(x.rows)], threadsFor(Math.ceil(x.width / 2))).pointer(rangeOf(x.view)).pointer(rangeOf(w.view)).pointer(rangeOf(y.view)).pointer(rangeOf(outputs.rstd));
-    device.done(list.i64(x.rows).i64(x.width).i64(x.pitch).i64(y.pitch).f32(eps).i32(codeOf[x.view.dtype]).i32(codeOf[w.view.dtype]).i32(+wide(x.width, x, y, w)));
+    const list = device
+      .launch('rms_norm_rows', [blocksFor(x.rows)], threadsFor(Math.ceil(x.width / 2)))
+      .pointer(rangeOf(x.view))
+      .pointer(rangeOf(w.view))
+      .pointer(rangeOf(y.view))
+      .pointer(rangeOf(outputs.rstd));
+    device.done(
+      list
+        .i64(x.rows)
+        .i64(x.width)
+        .i64(x.pitch)
+        .i64(y.pitch)
+        .f32(eps)
+        .i32(codeOf[x.view.dtype])
+        .i32(codeOf[w.view.dtype])
+        .i32(+wide(x.width, x, y, w)),
+    );
   },
 });
 
@@ -93,8 +153,10 @@ export const rmsNorm: Make<RmsNorm> = (device) => ({
 const strips = (rows: number) => Math.min(128, Math.max(1, Math.ceil(rows / 16)));
 
 export const rmsNormBackward: Make<RmsNormBackward> = (device) => ({
-  accepts: ({ inputs: { dy, x, weight, rstd }, outputs: { dx, dweight } }) => both(needRows({ dy, x, dx }), () => needContiguous({ weight, rstd, dweight })),
-  workspace: ({ inputs: { x }, attrs: { needWeight } }) => (needWeight ? strips(rowsOf(x)!.rows) * rowsOf(x)!.width * 4 : 0),
+  accepts: ({ inputs: { dy, x, weight, rstd }, outputs: { dx, dweight } }) =>
+    both(needRows({ dy, x, dx }), () => needContiguous({ weight, rstd, dweight })),
+  workspace: ({ inputs: { x }, attrs: { needWeight } }) =>
+    needWeight ? strips(rowsOf(x)!.rows) * rowsOf(x)!.width * 4 : 0,
   run: ({ inputs, outputs, workspace }) => {
     const [dy, x, dx] = [operand(inputs.dy), operand(inputs.x), operand(outputs.dx)];
     const w = { view: inputs.weight, pitch: 8 };
@@ -110,18 +172,61 @@ export const rmsNormBackward: Make<RmsNormBackward> = (device) => ({
     if (dweight && workspace) {
       const count = strips(x.rows);
       const partial = { ...rangeOf(workspace), bytes: count * x.width * 4 };
-      const sums = device.launch('rms_norm_weight_strips', [count, Math.ceil(x.width / 2048)], 256).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rstd).pointer(partial);
-      device.done(sums.i64(x.rows).i64(x.width).i64(dy.pitch).i64(x.pitch).i32(types[0]).i32(types[1]).i32(+wide(x.width, dy, x)));
-      device.done(device.launch('rms_norm_weight_sum', [device.blocks(x.width)], 256).pointer(partial).pointer(rangeOf(dweight)).i64(count).i64(x.width));
+      const sums = device
+        .launch('rms_norm_weight_strips', [count, Math.ceil(x.width / 2048)], 256)
+        .pointer(rangeOf(dy.view))
+        .pointer(rangeOf(x.view))
+        .pointer(rstd)
+        .pointer(partial);
+      device.done(
+        sums
+          .i64(x.rows)
+          .i64(x.width)
+          .i64(dy.pitch)
+          .i64(x.pitch)
+          .i32(types[0])
+          .i32(types[1])
+          .i32(+wide(x.width, dy, x)),
+      );
+      device.done(
+        device
+          .launch('rms_norm_weight_sum', [device.blocks(x.width)], 256)
+          .pointer(partial)
+          .pointer(rangeOf(dweight))
+          .i64(count)
+          .i64(x.width),
+      );
     }
-    const fast = x.width <= registerWidth && half([dy.view.dtype, x.view.dtype, w.view.dtype, dx.view.dtype], wide(x.width, dy, x, dx, w));
+    const fast =
+      x.width <= registerWidth &&
+      half([dy.view.dtype, x.view.dtype, w.view.dtype, dx.view.dtype], wide(x.width, dy, x, dx, w));
     if (fast) {
       const { chunks, threads } = registerShape(x.width);
-      const list = device.launch(`rms_norm_backward_${fast}_${chunks}`, [blocksFor(x.rows)], threads).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rangeOf(w.view)).pointer(rstd).pointer(rangeOf(dx.view));
+      const list = device
+        .launch(`rms_norm_backward_${fast}_${chunks}`, [blocksFor(x.rows)], threads)
+        .pointer(rangeOf(dy.view))
+        .pointer(rangeOf(x.view))
+        .pointer(rangeOf(w.view))
+        .pointer(rstd)
+        .pointer(rangeOf(dx.view));
       return device.done(list.i64(x.rows).i64(x.width).i64(dy.pitch).i64(x.pitch).i64(dx.pitch));
     }
-    const list = device.launch('rms_norm_backward_rows', [blocksFor(x.rows)], threadsFor(x.width)).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rangeOf(w.view)).pointer(rstd).pointer(rangeOf(dx.view));
-    list.i64(x.rows).i64(x.width).i64(dy.pitch).i64(x.pitch).i64(dx.pitch).i32(types[0]).i32(types[1]).i32(codeOf[w.view.dtype]);
+    const list = device
+      .launch('rms_norm_backward_rows', [blocksFor(x.rows)], threadsFor(x.width))
+      .pointer(rangeOf(dy.view))
+      .pointer(rangeOf(x.view))
+      .pointer(rangeOf(w.view))
+      .pointer(rstd)
+      .pointer(rangeOf(dx.view));
+    list
+      .i64(x.rows)
+      .i64(x.width)
+      .i64(dy.pitch)
+      .i64(x.pitch)
+      .i64(dx.pitch)
+      .i32(types[0])
+      .i32(types[1])
+      .i32(codeOf[w.view.dtype]);
     device.done(list.i32(+wide(x.width, dy, x, dx, w)));
   },
 });
@@ -129,7 +234,8 @@ export const rmsNormBackward: Make<RmsNormBackward> = (device) => ({
 export const rope: Make<Rope> = (device) => ({
   accepts: ({ inputs: { x, cos, sin }, outputs: { y } }) => {
     for (const [name, spec] of Object.entries({ x, cos, sin, y }))
-      if (spec.shape[spec.shape.length - 1]! > 1 && spec.strides[spec.shape.length - 1] !== 1) return refuse(`the last axis of ${name} is not contiguous`);
+      if (spec.shape[spec.shape.length - 1]! > 1 && spec.strides[spec.shape.length - 1] !== 1)
+        return refuse(`the last axis of ${name} is not contiguous`);
     return true;
   },
   run: ({ inputs: { x, cos, sin, positions }, outputs: { y }, attrs: { inverse } }) => {
@@ -138,15 +244,42 @@ export const rope: Make<Rope> = (device) => ({
     if (sizeOf(x.shape) === 0) return;
     const inPlace = x.buffer === y.buffer && x.byteOffset === y.byteOffset;
     const strides = (v: View) => v.strides.slice(0, 3) as [number, number, number];
-    const eights = half % 8 === 0 && [x, y].every((v) => v.byteOffset % 16 === 0 && strides(v).every((s, i) => s % 8 === 0 || v.shape[i] === 1));
+    const eights =
+      half % 8 === 0 &&
+      [x, y].every((v) => v.byteOffset % 16 === 0 && strides(v).every((s, i) => s % 8 === 0 || v.shape[i] === 1));
     const rest = inPlace ? 0 : D - 2 * half;
     const items = half / (eights ? 8 : 1) + rest;
     if (items === 0) return;
     const empty = cos.shape[0] === 0 || half === 0;
-    const list = device.launch('rope_heads', [device.blocks(B * T * H * items)], 256).pointer(rangeOf(x)).optionalPointer(empty ? undefined : rangeOf(cos)).optionalPointer(empty ? undefined : rangeOf(sin)).pointer(rangeOf(positions)).pointer(rangeOf(y));
-    list.i32(T).i32(H).i32(D).i32(half).i64(B * T * H);
-    for (const s of [...strides(x), ...strides(y), positions.strides[0]!, positions.strides[1]!, cos.strides[0]!, sin.strides[0]!]) list.i64(s);
-    device.done(list.i32(codeOf[x.dtype]).f32(inverse ? -1 : 1).i32(+eights).i32(+!inPlace));
+    const list = device
+      .launch('rope_heads', [device.blocks(B * T * H * items)], 256)
+      .pointer(rangeOf(x))
+      .optionalPointer(empty ? undefined : rangeOf(cos))
+      .optionalPointer(empty ? undefined : rangeOf(sin))
+      .pointer(rangeOf(positions))
+      .pointer(rangeOf(y));
+    list
+      .i32(T)
+      .i32(H)
+      .i32(D)
+      .i32(half)
+      .i64(B * T * H);
+    for (const s of [
+      ...strides(x),
+      ...strides(y),
+      positions.strides[0]!,
+      positions.strides[1]!,
+      cos.strides[0]!,
+      sin.strides[0]!,
+    ])
+      list.i64(s);
+    device.done(
+      list
+        .i32(codeOf[x.dtype])
+        .f32(inverse ? -1 : 1)
+        .i32(+eights)
+        .i32(+!inPlace),
+    );
   },
 });
 
@@ -158,33 +291,64 @@ export const swiglu: Make<Swiglu> = (device) => ({
     if (y.rows * n === 0) return;
     const fast = half([x.view.dtype, y.view.dtype], wide(n, x, y));
     if (fast) {
-      const list = device.launch(`swiglu_${fast}`, [Math.ceil(n / 4096), Math.min(y.rows, 65535)], 256).pointer(rangeOf(x.view)).pointer(rangeOf(y.view));
+      const list = device
+        .launch(`swiglu_${fast}`, [Math.ceil(n / 4096), Math.min(y.rows, 65535)], 256)
+        .pointer(rangeOf(x.view))
+        .pointer(rangeOf(y.view));
       return device.done(list.i64(y.rows).i64(n).i64(x.pitch).i64(y.pitch));
     }
-    const list = device.launch('swiglu_rows', [device.blocks((y.rows * n) / 8)], 256).pointer(rangeOf(x.view)).pointer(rangeOf(y.view));
-    device.done(list.i64(y.rows).i64(n).i64(x.pitch).i64(y.pitch).i32(codeOf[x.view.dtype]).i32(+wide(n, x, y)));
+    const list = device
+      .launch('swiglu_rows', [device.blocks((y.rows * n) / 8)], 256)
+      .pointer(rangeOf(x.view))
+      .pointer(rangeOf(y.view));
+    device.done(
+      list
+        .i64(y.rows)
+        .i64(n)
+        .i64(x.pitch)
+        .i64(y.pitch)
+        .i32(codeOf[x.view.dtype])
+        .i32(+wide(n, x, y)),
+    );
   },
 });
 
 export const swigluBackward: Make<SwigluBackward> = (device) => ({
-  accepts: ({ inputs: { dy, x }, outputs: { dx } }) => (x.dtype !== dy.dtype && x.dtype !== dx.dtype ? refuse('dx is not of the dtype of dy') : needRows({ dy, x, dx })),
+  accepts: ({ inputs: { dy, x }, outputs: { dx } }) =>
+    x.dtype !== dy.dtype && x.dtype !== dx.dtype ? refuse('dx is not of the dtype of dy') : needRows({ dy, x, dx }),
   run: ({ inputs, outputs }) => {
     const [dy, x, dx] = [operand(inputs.dy), operand(inputs.x), operand(outputs.dx)];
     const n = dy.width;
     if (dy.rows * n === 0) return;
     const fast = half([dy.view.dtype, x.view.dtype, dx.view.dtype], wide(n, dy, x, dx));
     if (fast) {
-      const list = device.launch(`swiglu_backward_${fast}`, [Math.ceil(n / 2048), Math.min(dy.rows, 65535)], 256).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rangeOf(dx.view));
+      const list = device
+        .launch(`swiglu_backward_${fast}`, [Math.ceil(n / 2048), Math.min(dy.rows, 65535)], 256)
+        .pointer(rangeOf(dy.view))
+        .pointer(rangeOf(x.view))
+        .pointer(rangeOf(dx.view));
       return device.done(list.i64(dy.rows).i64(n).i64(dy.pitch).i64(x.pitch).i64(dx.pitch));
     }
-    const list = device.launch('swiglu_backward_rows', [device.blocks((dy.rows * n) / 8)], 256).pointer(rangeOf(dy.view)).pointer(rangeOf(x.view)).pointer(rangeOf(dx.view));
-    list.i64(dy.rows).i64(n).i64(dy.pitch).i64(x.pitch).i64(dx.pitch).i32(codeOf[dy.view.dtype]).i32(codeOf[x.view.dtype]);
+    const list = device
+      .launch('swiglu_backward_rows', [device.blocks((dy.rows * n) / 8)], 256)
+      .pointer(rangeOf(dy.view))
+      .pointer(rangeOf(x.view))
+      .pointer(rangeOf(dx.view));
+    list
+      .i64(dy.rows)
+      .i64(n)
+      .i64(dy.pitch)
+      .i64(x.pitch)
+      .i64(dx.pitch)
+      .i32(codeOf[dy.view.dtype])
+      .i32(codeOf[x.view.dtype]);
     device.done(list.i32(+wide(n, dy, x, dx)));
   },
 });
 
 export const crossEntropy: Make<CrossEntropy> = (device) => ({
-  accepts: ({ inputs: { logits }, outputs: { loss, dlogits } }) => both(needRows({ logits, dlogits }), () => needContiguous({ loss })),
+  accepts: ({ inputs: { logits }, outputs: { loss, dlogits } }) =>
+    both(needRows({ logits, dlogits }), () => needContiguous({ loss })),
   run: ({ inputs: { logits, labels, scale }, outputs: { loss, dlogits } }) => {
     const x = operand(logits);
     if (x.rows === 0) return;
@@ -194,12 +358,23 @@ export const crossEntropy: Make<CrossEntropy> = (device) => ({
       const threads = Math.min(1024, Math.max(32, Math.ceil(x.width / 8 / 4 / 32) * 32));
       // As much of a row as one block may keep; the rest is read again, from the cache.
       const keep = Math.min(x.width / 8, Math.floor((device.info.sharedBytes - 2048) / 16));
-      const list = device.launch(`cross_entropy_${fast}`, [blocksFor(x.rows)], threads, keep * 16).pointer(rangeOf(logits)).pointer(rangeOf(labels)).optionalPointer(scale && rangeOf(scale)).pointer(rangeOf(loss)).pointer(rangeOf(dlogits));
+      const list = device
+        .launch(`cross_entropy_${fast}`, [blocksFor(x.rows)], threads, keep * 16)
+        .pointer(rangeOf(logits))
+        .pointer(rangeOf(labels))
+        .optionalPointer(scale && rangeOf(scale))
+        .pointer(rangeOf(loss))
+        .pointer(rangeOf(dlogits));
       return device.done(list.i64(x.rows).i64(x.width).i64(x.pitch).i64(d.pitch).i64(labels.strides[0]!).i32(keep));
     }
-    const list = device.launch('cross_entropy_rows', [blocksFor(x.rows)], threadsFor(x.width)).pointer(rangeOf(logits)).pointer(rangeOf(labels)).optionalPointer(scale && rangeOf(scale)).pointer(rangeOf(loss)).optionalPointer(dlogits && rangeOf(dlogits));
+    const list = device
+      .launch('cross_entropy_rows', [blocksFor(x.rows)], threadsFor(x.width))
+      .pointer(rangeOf(logits))
+      .pointer(rangeOf(labels))
+      .optionalPointer(scale && rangeOf(scale))
+      .pointer(rangeOf(loss))
+      .optionalPointer(dlogits && rangeOf(dlogits));
     list.i64(x.rows).i64(x.width).i64(x.pitch).i64(d.pitch).i64(labels.strides[0]!).i32(codeOf[logits.dtype]);
     device.done(list.i32(+wide(x.width, x, d)).i32(dlogits ? 1 : 0));
   },
 });
-

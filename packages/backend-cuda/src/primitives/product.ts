@@ -4,7 +4,14 @@ import type { GemmPlans } from '../runtime/gemm.ts';
 import { matmul } from './matmul.ts';
 
 /** y = alpha · a·b (+ c); `c` may be y itself. Matrices of any strides. */
-export function product(device: CudaDevice, plans: GemmPlans, a: View, b: View, y: View, { alpha = 1, c }: { alpha?: number; c?: View | undefined } = {}): void {
+export function product(
+  device: CudaDevice,
+  plans: GemmPlans,
+  a: View,
+  b: View,
+  y: View,
+  { alpha = 1, c }: { alpha?: number; c?: View | undefined } = {},
+): void {
   matmul(device, plans, { inputs: c ? { a, b, c } : { a, b }, outputs: { y }, attrs: { alpha, beta: 1 } });
 }
 

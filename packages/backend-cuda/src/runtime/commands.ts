@@ -94,7 +94,15 @@ export class CommandList {
   }
 
   /** Begins a launch; parameters follow, then {@link end}. */
-  launch(kernel: Handle, gridX: number, gridY: number, gridZ: number, threads: number, sharedBytes = 0, threadsY = 1): this {
+  launch(
+    kernel: Handle,
+    gridX: number,
+    gridY: number,
+    gridZ: number,
+    threads: number,
+    sharedBytes = 0,
+    threadsY = 1,
+  ): this {
     this.#open(LAUNCH);
     this.#f64(kernel);
     this.#u32(gridX);
@@ -250,7 +258,16 @@ export class CommandList {
   }
 
   /** Runs a plan. `bias`, `scaleA`, `scaleB` only where the plan has them. */
-  matmul(plan: Handle, alpha: number, beta: number, a: Range, b: Range, d: Range, workspace: Range | undefined, extra: { bias?: Range; scaleA?: Range; scaleB?: Range } = {}): void {
+  matmul(
+    plan: Handle,
+    alpha: number,
+    beta: number,
+    a: Range,
+    b: Range,
+    d: Range,
+    workspace: Range | undefined,
+    extra: { bias?: Range; scaleA?: Range; scaleB?: Range } = {},
+  ): void {
     this.#open(MATMUL);
     this.#f64(plan);
     this.#view.setFloat32(this.#at, alpha, true);
@@ -298,4 +315,3 @@ export class CommandList {
     this.#close();
   }
 }
-

@@ -4,8 +4,8 @@ import { LowrankError, type View } from '@lowrank/kernels';
 import { openDriver, refusalOf } from '../available.ts';
 import { type Binaries, blasPaths, findBinaries, type KernelManifest, loadNative, readManifest } from '../locate.ts';
 import type { DeviceInfo, Handle, KernelInfo, Native } from '../native.ts';
-import { CommandList, type Range } from './commands.ts';
 import { fillView } from '../primitives/elementwise.ts';
+import { CommandList, type Range } from './commands.ts';
 import type { CudaBuffer } from './memory.ts';
 import { CudaOffload } from './offload.ts';
 
@@ -55,7 +55,15 @@ export class CudaDevice {
   #blasWorkspace: CudaBuffer | undefined;
   #partials: CudaBuffer | undefined;
 
-  private constructor(native: Native, handle: Handle, info: DeviceInfo, driverVersion: number, blas: { path: string; version: number }, binaries: Binaries, tf32: boolean) {
+  private constructor(
+    native: Native,
+    handle: Handle,
+    info: DeviceInfo,
+    driverVersion: number,
+    blas: { path: string; version: number },
+    binaries: Binaries,
+    tf32: boolean,
+  ) {
     this.native = native;
     this.handle = handle;
     this.info = info;
@@ -72,12 +80,23 @@ export class CudaDevice {
   /** Throws a LowrankError that says what is missing. */
   static open({ device, tf32 = false }: CudaOptions): CudaDevice {
     const opened = openDriver();
-    if (!opened.ok) throw new LowrankError('cuda', 'there is no CUDA device to run on', opened.reason, 'Take --backend cpu, or webgpu');
+    if (!opened.ok)
+      throw new LowrankError(
+        'cuda',
+        'there is no CUDA device to run on',
+        opened.reason,
+        'Take --backend cpu, or webgpu',
+      );
     const { native, driver } = opened;
     if (device !== undefined && !(Number.isInteger(device) && device >= 0 && device < driver.deviceCount))
       throw new LowrankError('cuda', 'no such device', `device ${device} of ${driver.deviceCount}`);
     const infos = Array.from({ length: driver.deviceCount }, (_, i) => native.deviceInfo(driver.driver, i));
-    const ordinal = device ?? Math.max(0, infos.findIndex((i) => !refusalOf(i)));
+    const ordinal =
+      device ??
+      Math.max(
+        0,
+        infos.findIndex((i) => !refusalOf(i)),
+      );
     const refusal = refusalOf(infos[ordinal]!);
     if (refusal) throw new LowrankError('cuda', 'the GPU is too old', refusal);
     const binaries = findBinaries();
@@ -86,7 +105,13 @@ export class CudaDevice {
     const handle = native.openDevice(driver.driver, ordinal);
     try {
       const blas = native.loadBlas(handle, blasPaths());
-      if (!blas.ok) throw new LowrankError('cuda', 'cuBLASLt is missing', blas.reason, 'Install the CUDA 12 or 13 libraries (or pip install nvidia-cublas), or set LOWRANK_CUBLASLT to the file');
+      if (!blas.ok)
+        throw new LowrankError(
+          'cuda',
+          'cuBLASLt is missing',
+          blas.reason,
+          'Install the CUDA 12 or 13 libraries (or pip install nvidia-cublas), or set LOWRANK_CUBLASLT to the file',
+        );
       return new CudaDevice(native, handle, infos[ordinal]!, driver.version, blas, binaries, tf32);
     } catch (error) {
       native.closeDevice(handle);
@@ -108,7 +133,13 @@ export class CudaDevice {
     let kernel = this.#kernels.get(name);
     if (!kernel) {
       const module = this.#manifest.kernels[name];
-      if (!module) throw new LowrankError('cuda', 'no such kernel', name, 'Build the kernels again: node scripts/build.mjs --kernels');
+      if (!module)
+        throw new LowrankError(
+          'cuda',
+          'no such kernel',
+          name,
+          'Build the kernels again: node scripts/build.mjs --kernels',
+        );
       let loaded = this.#modules.get(module);
       if (loaded === undefined) {
         const image = readFileSync(join(this.#binaries.kernels, `${module}.fatbin`));
@@ -123,8 +154,22 @@ export class CudaDevice {
   }
 
   /** Begins a launch; write the parameters and call `done` with the list. */
-  launch(name: string, grid: readonly [x: number, y?: number, z?: number], threads: number, sharedBytes = 0, threadsY = 1): CommandList {
-    return this.commands.launch(this.kernel(name).handle, grid[0], grid[1] ?? 1, grid[2] ?? 1, threads, sharedBytes, threadsY);
+  launch(
+    name: string,
+    grid: readonly [x: number, y?: number, z?: number],
+    threads: number,
+    sharedBytes = 0,
+    threadsY = 1,
+  ): CommandList {
+    return this.commands.launch(
+      this.kernel(name).handle,
+      grid[0],
+      grid[1] ?? 1,
+      grid[2] ?? 1,
+      threads,
+      sharedBytes,
+      threadsY,
+    );
   }
 
   /** Ends a launch. */
@@ -205,7 +250,10 @@ export class CudaDevice {
     const { code, op, message } = error as DriverError;
     if (error instanceof LowrankError || !code || !op) return error;
     const text = message.startsWith(`${op}: `) ? message.slice(op.length + 2) : message;
-    const hint = code === 'CUDA_ERROR_OUT_OF_MEMORY' ? 'Lower the batch size or the sequence length, or free what other processes hold' : '';
+    const hint =
+      code === 'CUDA_ERROR_OUT_OF_MEMORY'
+        ? 'Lower the batch size or the sequence length, or free what other processes hold'
+        : '';
     return Object.assign(new LowrankError(op, text, '', hint, { cause: error }), { code });
   }
 

@@ -7,5 +7,9 @@ import type { CommandList } from './commands.ts';
 export function fastDivide(list: CommandList, d: number): CommandList {
   const l = d > 1 ? 32 - Math.clz32(d - 1) : 0;
   const magic = Number((2n ** 32n * (2n ** BigInt(l) - BigInt(d))) / BigInt(d) + 1n) % 2 ** 32;
-  return list.u32(d).u32(magic).u32(Math.max(l - 1, 0)).u32(d === 1 ? 1 : 0);
+  return list
+    .u32(d)
+    .u32(magic)
+    .u32(Math.max(l - 1, 0))
+    .u32(d === 1 ? 1 : 0);
 }

@@ -33,8 +33,10 @@ export function matrixOf(view: View, stride = 0): Matrix | undefined {
   const rank = view.shape.length;
   const [rows, cols] = [view.shape[rank - 2]!, view.shape[rank - 1]!];
   const [rowStride, colStride] = [view.strides[rank - 2]!, view.strides[rank - 1]!];
-  if ((colStride === 1 || cols === 1) && (rows === 1 || rowStride >= cols)) return { view, rows, cols, ld: rows === 1 ? cols : rowStride, transposed: false, stride };
-  if ((rowStride === 1 || rows === 1) && (cols === 1 || colStride >= rows)) return { view, rows: cols, cols: rows, ld: cols === 1 ? rows : colStride, transposed: true, stride };
+  if ((colStride === 1 || cols === 1) && (rows === 1 || rowStride >= cols))
+    return { view, rows, cols, ld: rows === 1 ? cols : rowStride, transposed: false, stride };
+  if ((rowStride === 1 || rows === 1) && (cols === 1 || colStride >= rows))
+    return { view, rows: cols, cols: rows, ld: cols === 1 ? rows : colStride, transposed: true, stride };
   return undefined;
 }
 
@@ -66,7 +68,8 @@ export class GemmPlans {
       return this.run({ a: flip(b), b: flip(a), d: flip(d), batch, alpha, beta });
     }
     const types = [a, b, d].map((x) => cudaType[x.view.dtype]);
-    if (types.includes(undefined) || types[0] !== types[1] || (types[2] !== types[0] && d.view.dtype !== 'f32')) return false;
+    if (types.includes(undefined) || types[0] !== types[1] || (types[2] !== types[0] && d.view.dtype !== 'f32'))
+      return false;
     const [typeA, typeB, typeD] = types as [number, number, number];
     const m = d.rows;
     const n = d.cols;
@@ -79,8 +82,24 @@ export class GemmPlans {
     if (!plan && this.#plans.has(key)) return false;
     if (!plan) {
       const options: PlanOptions = {
-        m, n, k, transA: a.transposed, transB: b.transposed, typeA, typeB, typeD, tf32, lda: a.ld, ldb: b.ld, ldd: d.ld,
-        batch, strideA: a.stride, strideB: b.stride, strideD: d.stride, workspaceBytes: device.blasWorkspace.bytes, align,
+        m,
+        n,
+        k,
+        transA: a.transposed,
+        transB: b.transposed,
+        typeA,
+        typeB,
+        typeD,
+        tf32,
+        lda: a.ld,
+        ldb: b.ld,
+        ldd: d.ld,
+        batch,
+        strideA: a.stride,
+        strideB: b.stride,
+        strideD: d.stride,
+        workspaceBytes: device.blasWorkspace.bytes,
+        align,
       };
       plan = this.#make(options);
       this.#plans.set(key, plan);

@@ -13,7 +13,8 @@ const slabBytes = 64 << 20;
 /** Raw memory of the device, in stream order. */
 export function cudaMemory(device: CudaDevice): Memory {
   const own = (buffer: DeviceBuffer): CudaBuffer => {
-    if (typeof (buffer as Partial<CudaBuffer>).handle !== 'number') throw new LowrankError('cuda', 'the buffer belongs to another backend');
+    if (typeof (buffer as Partial<CudaBuffer>).handle !== 'number')
+      throw new LowrankError('cuda', 'the buffer belongs to another backend');
     return buffer as CudaBuffer;
   };
   return {
@@ -27,10 +28,15 @@ export function cudaMemory(device: CudaDevice): Memory {
     },
     read: (buffer, byteOffset, byteLength) => {
       device.flush();
-      return device.pending(device.call(() => device.native.read(device.stream, own(buffer).handle, byteOffset, byteLength)));
+      return device.pending(
+        device.call(() => device.native.read(device.stream, own(buffer).handle, byteOffset, byteLength)),
+      );
     },
     copy: (from, fromOffset, to, toOffset, bytes) => {
-      device.commands.copy({ memory: own(to).handle, offset: toOffset, bytes }, { memory: own(from).handle, offset: fromOffset, bytes });
+      device.commands.copy(
+        { memory: own(to).handle, offset: toOffset, bytes },
+        { memory: own(from).handle, offset: fromOffset, bytes },
+      );
       device.enqueued();
     },
     offload: device.offload,

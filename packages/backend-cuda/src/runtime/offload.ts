@@ -123,7 +123,8 @@ export class CudaOffload implements Offload {
     const missing = [...entry.pieces()].filter(({ index }) => !entry.ahead.has(index));
     if (missing.length > 0) {
       this.#beside(list);
-      for (const { at, bytes } of missing) list.hostToDevice({ memory, offset: byteOffset + at, bytes }, entry.block!.handle, at);
+      for (const { at, bytes } of missing)
+        list.hostToDevice({ memory, offset: byteOffset + at, bytes }, entry.block!.handle, at);
       list.record(this.#join);
       list.useStream(this.#device.stream);
       list.wait(this.#join);
@@ -248,7 +249,12 @@ export class CudaOffload implements Offload {
     const event = () => device.call(() => device.native.eventCreate(device.handle, false));
     const { handle } = device.allocate(slotBytes * slotCount);
     [this.#fork, this.#join] = [event(), event()];
-    this.#slots = Array.from({ length: slotCount }, (_, i) => ({ range: { memory: handle, offset: i * slotBytes, bytes: slotBytes }, event: event(), busy: false, holder: undefined }));
+    this.#slots = Array.from({ length: slotCount }, (_, i) => ({
+      range: { memory: handle, offset: i * slotBytes, bytes: slotBytes },
+      event: event(),
+      busy: false,
+      holder: undefined,
+    }));
     this.#side = device.call(() => device.native.streamCreate(device.handle));
   }
 

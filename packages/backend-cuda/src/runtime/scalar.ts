@@ -3,7 +3,8 @@ import { bf16Code, type DType, f16Code } from '@lowrank/kernels';
 const float = new Float32Array(1);
 const word = new Uint32Array(float.buffer);
 
-const saturated = (value: number, low: number, high: number) => Math.trunc(Math.min(Math.max(value || 0, low), high)) >>> 0;
+const saturated = (value: number, low: number, high: number) =>
+  Math.trunc(Math.min(Math.max(value || 0, low), high)) >>> 0;
 
 /** A number as the bits of one element; integers take it truncated toward zero and saturated, NaN as 0. */
 export function encodeScalar(value: number, dtype: DType): number {

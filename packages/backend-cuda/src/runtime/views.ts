@@ -1,6 +1,15 @@
-import { bytesOf, dtypes, type DType, extentBytes, LowrankError, sizeOf, type TensorSpec, type View } from '@lowrank/kernels';
-import type { CudaBuffer } from './memory.ts';
+import {
+  bytesOf,
+  type DType,
+  dtypes,
+  extentBytes,
+  LowrankError,
+  sizeOf,
+  type TensorSpec,
+  type View,
+} from '@lowrank/kernels';
 import { maxRank, type Range } from './commands.ts';
+import type { CudaBuffer } from './memory.ts';
 
 /** Codes of dtypes in kernels: their place in `dtypes`. */
 export const codeOf = Object.fromEntries(dtypes.map((d, i) => [d, i])) as Readonly<Record<DType, number>>;
@@ -8,11 +17,6 @@ export const codeOf = Object.fromEntries(dtypes.map((d, i) => [d, i])) as Readon
 /** The memory that a view reaches. */
 export function rangeOf(view: View): Range {
   return { memory: (view.buffer as CudaBuffer).handle, offset: view.byteOffset, bytes: extentBytes(view) };
-}
-
-/** `bytes` from the start of a view on. */
-export function rangeFrom(view: View, byteOffset: number, bytes: number): Range {
-  return { memory: (view.buffer as CudaBuffer).handle, offset: view.byteOffset + byteOffset, bytes };
 }
 
 export interface Joined {
@@ -30,7 +34,10 @@ export function join(shape: readonly number[], strides: readonly (readonly numbe
   let axes = [...shape.keys()].filter((i) => shape[i] !== 1);
   if (order !== undefined) {
     const by = strides[order]!;
-    axes = axes.map((a, i) => ({ a, i })).sort((p, q) => by[q.a]! - by[p.a]! || p.i - q.i).map(({ a }) => a);
+    axes = axes
+      .map((a, i) => ({ a, i }))
+      .sort((p, q) => by[q.a]! - by[p.a]! || p.i - q.i)
+      .map(({ a }) => a);
   }
   const sizes: number[] = [];
   const out: number[][] = strides.map(() => []);
@@ -49,7 +56,13 @@ export function join(shape: readonly number[], strides: readonly (readonly numbe
     sizes.push(1);
     for (const s of out) s.push(1);
   }
-  if (sizes.length > maxRank) throw new LowrankError('cuda', `a view has more than ${maxRank} axes that do not merge`, `[${shape}]`, 'Make it contiguous first');
+  if (sizes.length > maxRank)
+    throw new LowrankError(
+      'cuda',
+      `a view has more than ${maxRank} axes that do not merge`,
+      `[${shape}]`,
+      'Make it contiguous first',
+    );
   return { shape: sizes, strides: out };
 }
 
@@ -80,11 +93,20 @@ export function rowsOf(spec: TensorSpec): Rows | undefined {
 }
 
 /** True when rows may be moved in 16-byte pieces of eight elements. */
-export function wide(width: number, ...operands: readonly { readonly view: Pick<View, 'byteOffset'>; readonly pitch: number }[]): boolean {
+export function wide(
+  width: number,
+  ...operands: readonly { readonly view: Pick<View, 'byteOffset'>; readonly pitch: number }[]
+): boolean {
   return width % 8 === 0 && operands.every(({ view, pitch }) => view.byteOffset % 16 === 0 && pitch % 8 === 0);
 }
 
 /** The same memory seen with another shape. */
 export function reshaped(view: View, shape: readonly number[], strides: readonly number[], elements = 0): View {
-  return { buffer: view.buffer, dtype: view.dtype, byteOffset: view.byteOffset + elements * bytesOf[view.dtype], shape, strides };
+  return {
+    buffer: view.buffer,
+    dtype: view.dtype,
+    byteOffset: view.byteOffset + elements * bytesOf[view.dtype],
+    shape,
+    strides,
+  };
 }

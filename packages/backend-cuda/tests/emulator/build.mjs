@@ -1,7 +1,7 @@
 // Builds the driver without a GPU: fake_cuda.cc with every kernel compiled for the processor. Kept by the hash of its sources.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { kernelSources } from '../../scripts/build.mjs';
@@ -28,18 +28,34 @@ export function buildEmulator(flags = []) {
   for (const path of inputs) hash.update(readFileSync(path));
   const digest = hash.digest('hex');
   writeBinaries(sources);
-  if (existsSync(output) && existsSync(`${output}.hash`) && readFileSync(`${output}.hash`, 'utf8') === digest) return output;
+  if (existsSync(output) && existsSync(`${output}.hash`) && readFileSync(`${output}.hash`, 'utf8') === digest)
+    return output;
   const units = sources.map(({ path, module, names }) => {
     const unit = join(out, `${module}.cc`);
     writeFileSync(unit, `#include "${path}"\n${names.map((n) => `EMU_REGISTER(${n});\n`).join('')}`);
     return unit;
   });
   const cxx = process.env.CXX ?? 'g++';
-  const args = ['-std=c++20', '-O2', '-fPIC', '-w', '-ffp-contract=off', '-DLOWRANK_EMULATE', `-I${here}`, `-I${common}`, `-I${join(root, 'build/generated')}`, ...flags];
+  const args = [
+    '-std=c++20',
+    '-O2',
+    '-fPIC',
+    '-w',
+    '-ffp-contract=off',
+    '-DLOWRANK_EMULATE',
+    `-I${here}`,
+    `-I${common}`,
+    `-I${join(root, 'build/generated')}`,
+    ...flags,
+  ];
   const objects = [...units, join(here, 'emulate.cc'), join(here, 'fake_cuda.cc')].map((unit) => {
     const object = join(out, `${unit.split('/').pop()}${flags.length ? '.checked' : ''}.o`);
-    const stamp = createHash('sha256').update(args.join(' ')).update(readFileSync(unit)).update(unit.startsWith(out) ? readFileSync(sources.find((s) => unit.endsWith(`/${s.module}.cc`)).path) : '');
-    for (const f of inputs.filter((p) => p.startsWith(common) || p.endsWith('.h') || p.endsWith('.inc'))) stamp.update(readFileSync(f));
+    const stamp = createHash('sha256')
+      .update(args.join(' '))
+      .update(readFileSync(unit))
+      .update(unit.startsWith(out) ? readFileSync(sources.find((s) => unit.endsWith(`/${s.module}.cc`)).path) : '');
+    for (const f of inputs.filter((p) => p.startsWith(common) || p.endsWith('.h') || p.endsWith('.inc')))
+      stamp.update(readFileSync(f));
     const hex = stamp.digest('hex');
     if (!(existsSync(object) && existsSync(`${object}.hash`) && readFileSync(`${object}.hash`, 'utf8') === hex)) {
       execFileSync(cxx, [...args, '-c', unit, '-o', object], { stdio: 'inherit' });
