@@ -54,6 +54,8 @@ export interface RunSettings {
   /** The last samples of the data, kept out of training to measure on. */
   readonly heldOut: number;
   readonly seed: number;
+  /** Samples that are answered before and after. */
+  readonly shown: number;
   readonly backend: BackendChoice;
 }
 

@@ -14,6 +14,7 @@ const numbers = [
   'maxLength',
   'heldOut',
   'seed',
+  'shown',
 ] as const;
 
 /** What memory is taken by, in words. */

@@ -102,8 +102,15 @@ async function zipped(name: string, fill: (zip: PrivateZip) => Promise<void>): P
 export function adapterZip(lora: LoraModel, base: string, settings: RunSettings): Promise<File> {
   return zipped('adapter.zip', async (zip) => {
     for (const [name, bytes] of await saveAdapter(lora, 'default')) await zip.add(`adapter/${name}`, bytes);
-    const { method, backend: _backend, heldOut, ...rest } = settings;
-    const run = { model: base, method, ...(method === 'qlora' ? quant : {}), evalRows: heldOut || undefined, ...rest };
+    const { method, backend: _backend, heldOut, shown, ...rest } = settings;
+    const run = {
+      model: base,
+      method,
+      ...(method === 'qlora' ? quant : {}),
+      evalRows: heldOut || undefined,
+      samples: shown,
+      ...rest,
+    };
     await zip.add('adapter/lowrank.json', new TextEncoder().encode(`${JSON.stringify(run, undefined, 2)}\n`));
   });
 }

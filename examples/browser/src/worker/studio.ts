@@ -24,9 +24,6 @@ import { checkpoints, clearRun, loadData, loadRecord, type RunRecord, saveData, 
 import { Session, type Subject } from './session.ts';
 import { forecastRun, loopSettings, trainable } from './training.ts';
 
-/** Samples that are answered before and after. */
-const shownSamples = 4;
-
 /** Everything that the worker does: one model, one data set, one run at a time. */
 export class Studio {
   readonly #emit: (event: WorkerEvent) => void;
@@ -356,7 +353,7 @@ export class Studio {
     const session = this.#session!;
     const { settings, samples } = this.#running();
     const { device, lora } = session;
-    if (!samples.length) await this.#sampleBefore(session);
+    if (!samples.length && settings.shown) await this.#sampleBefore(session);
     this.#abort = new AbortController();
     if (this.#ending) this.#abort.abort(); // asked for while the model was loading
     using seed = keep(device.withClass('workspace', () => device.seed(settings.seed)));
@@ -410,7 +407,7 @@ export class Studio {
 
   #questions() {
     const { heldOut, train } = this.#prepared();
-    return questionsOf(heldOut ?? train, this.#subject!.tokenizer, shownSamples);
+    return questionsOf(heldOut ?? train, this.#subject!.tokenizer, this.#running().settings.shown);
   }
 
   async #sampleBefore(session: Session): Promise<void> {
