@@ -24,20 +24,20 @@ fn right(row: u32, k: u32, end: u32) -> mat4x4<f32> {
 #endif
 #endif
   var block = mat4x4<f32>();
-#for j in 0..4
+  for (var j = 0u; j < 4u; j++) {
+    let at_k = min(k + j, end - 1u);
 #for i in 0..4
-  {
-    let at_row = min(row + $(i)u, P.n - 1u);
-    let at_k = min(k + $(j)u, end - 1u);
+    {
+      let at_row = min(row + $(i)u, P.n - 1u);
 #if TRANSPOSED
-    let value = value_of(at_k * P.width + at_row);
+      let value = value_of(at_k * P.width + at_row);
 #else
-    let value = value_of(at_row * P.width + at_k);
+      let value = value_of(at_row * P.width + at_k);
 #endif
-    block[$(j)][$(i)] = select(0.0, value, row + $(i)u < P.n && k + $(j)u < end);
+      block[j][$(i)] = select(0.0, value, row + $(i)u < P.n && k + j < end);
+    }
+#endfor
   }
-#endfor
-#endfor
   return block;
 }
 #include "common/wgsl/tiles-extra.wgsl"

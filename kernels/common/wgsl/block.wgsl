@@ -24,15 +24,15 @@ fn $(N)_block(base: u32, row: u32, rows: u32, k: u32, end: u32, row_stride: u32,
   }
 #endif
   var block = mat4x4<f32>();
-#for j in 0..4
+  for (var j = 0u; j < 4u; j++) {
+    let at = base + min(k + j, end - 1u) * k_stride;
+    let inside = k + j < end;
+    block[j] = vec4<f32>(
 #for i in 0..4
-  block[$(j)][$(i)] = select(
-    0.0,
-    $(N)_load(base + min(row + $(i)u, rows - 1u) * row_stride + min(k + $(j)u, end - 1u) * k_stride),
-    row + $(i)u < rows && k + $(j)u < end,
-  );
+      select(0.0, $(N)_load(at + min(row + $(i)u, rows - 1u) * row_stride), inside && row + $(i)u < rows),
 #endfor
-#endfor
+    );
+  }
   return block;
 }
 
