@@ -143,7 +143,7 @@ export class RunPage {
     at('samples').replaceChildren(
       ...samples.map(({ prompt, expected, before, after }) => {
         const right = after?.trim() === expected.trim();
-        const soon = phase === 'done' ? '' : 'after training';
+        const soon = phase === 'done' ? '' : '…';
         const answers = [
           answer('before', before, before.trim() === expected.trim()),
           answer('after', after ?? soon, right),

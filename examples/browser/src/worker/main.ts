@@ -13,11 +13,11 @@ async function handle({ id, name, args }: Request): Promise<void> {
   try {
     const method = studio[name] as (...given: unknown[]) => unknown;
     const value = await method.apply(studio, [...args]);
-    if (quickly.has(name)) port.postMessage({ event: 'status', text: '' });
     port.postMessage({ id, value });
   } catch (error) {
     port.postMessage({ id, error: error instanceof Error ? error.message : String(error) });
   }
+  if (quickly.has(name)) port.postMessage({ event: 'status', text: '' });
 }
 
 globalThis.onmessage = ({ data }: MessageEvent<Request | { page: string }>) => {

@@ -93,6 +93,8 @@ export class Gpu {
 
   /** For a rejected promise: what the device said, or the rejection itself. */
   async explain(error: unknown, op: string): Promise<LowrankError> {
+    // what waited is rejected before the device says that it is gone
+    await Promise.race([this.device.lost, new Promise((done) => setTimeout(done, 200))]);
     try {
       await this.settle();
     } catch (known) {
