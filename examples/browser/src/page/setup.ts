@@ -69,7 +69,9 @@ export class Setup {
         this.#touched.add(id);
         if (id === 'r' && !this.#touched.has('loraAlpha'))
           this.#set('loraAlpha', 2 * Number(at<HTMLInputElement>('r').value));
-        this.#rereads ||= id === 'maxLength' || id === 'heldOut';
+        // what is under way was asked with other settings; data that are not read yet must be read again
+        this.#rereads ||= id === 'maxLength' || id === 'heldOut' || !this.#data;
+        this.#dataTurn++;
         at<HTMLButtonElement>('start').disabled = true;
         this.#later(() => (this.#rereads ? this.#dataChanged() : this.#forecast()), 400);
       });
