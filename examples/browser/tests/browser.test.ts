@@ -122,9 +122,9 @@ describe.skipIf(!executablePath)(title, () => {
     await page.emulateMedia({ colorScheme: 'light' });
     await page.fill('#message', 'Please count down 58 minutes.');
     await page.keyboard.press('Enter');
-    await page.waitForFunction(() => /\}/.test(document.querySelector('.turn.assistant pre')?.textContent ?? ''));
+    await page.waitForSelector('#send:disabled');
+    await page.waitForSelector('#send:enabled', { timeout: 120_000 });
     expect(await page.textContent('.turn.assistant pre')).toMatch(/^\{"do":/);
-    await page.waitForSelector('#send:enabled');
     await accessibility(page, 'a run, 1440 pixels, light');
     await picture(page, 'done-1440-light');
 
