@@ -46,5 +46,5 @@ function panel([title, runs]: (typeof panels)[number], at: number): string {
 
 writeFileSync(
   join(root, 'docs/guide/curves.svg'),
-  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * width} ${2 * height}" font-family="system-ui, sans-serif" font-size="12" fill="#808890">${panels.map(panel).join('')}</svg>\n`,
+  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${2 * width} ${2 * height}" font-family="system-ui, sans-serif" font-size="12" fill="#808890"><title>Loss by setting</title>${panels.map(panel).join('')}</svg>\n`,
 );
