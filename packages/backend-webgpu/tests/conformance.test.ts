@@ -4,8 +4,11 @@ import { webgpuBackend } from '../src/index.ts';
 import { whyNoAdapter } from './adapter.ts';
 
 const reason = await whyNoAdapter();
+/** WEBGPU_FEATURES=portable: no feature, and the limits that every adapter has. */
+const features = process.env.WEBGPU_FEATURES === 'portable' ? 'portable' : 'auto';
+const create = () => webgpuBackend({ features });
 if (reason) describe('WebGPU backend', () => test.skip(`skipped: ${reason}`));
 else {
-  describeTiny({ name: 'WebGPU backend', create: () => webgpuBackend() });
-  describeBackend({ name: 'WebGPU backend', create: () => webgpuBackend() });
+  describeTiny({ name: 'WebGPU backend', create });
+  describeBackend({ name: 'WebGPU backend', create });
 }
