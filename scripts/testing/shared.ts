@@ -30,6 +30,24 @@ export function pythonPath(): Shared {
   return make('python/get', []);
 }
 
+/** Chromium of the system (`CHROMIUM` names another); Playwright's own is not fetched. */
+export function chromiumPath(): Shared {
+  const places = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
+  const path = (process.env.CHROMIUM ? [process.env.CHROMIUM] : places).find((place) => existsSync(place));
+  return path ? { path } : missing(`no Chromium at ${process.env.CHROMIUM ?? places.join(', ')}`);
+}
+
+/** CUDA's compiler: `NVCC`, or the one on the path. */
+export function nvccPath(): Shared {
+  const path = process.env.NVCC ?? 'nvcc';
+  try {
+    execFileSync(path, ['--version'], { stdio: 'ignore' });
+    return { path };
+  } catch {
+    return missing(`${path} does not run: kernels cannot be compiled (NVCC names the compiler)`);
+  }
+}
+
 /**
  * The path, or the test skips with the reason shown:
  *

@@ -8,7 +8,7 @@ import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { need, pythonPath } from '../../../scripts/testing/shared.ts';
 import { accessibility } from './accessibility.ts';
-import { buildSite, executablePath, launch, open, picture, savedLosses, serve } from './site.ts';
+import { browserPath, buildSite, launch, open, picture, savedLosses, serve } from './site.ts';
 import { measure, record } from './size.ts';
 
 const run = promisify(execFile);
@@ -18,9 +18,9 @@ const lines = readFileSync(join(root, 'bundled/instructions/train.jsonl'), 'utf8
 const samples = lines.slice(0, 240);
 const heldOut = 16;
 
-const title = executablePath ? 'the page' : 'the page (skipped: no Chromium under /usr/bin)';
+const title = `the page${browserPath.skip ? ` (skipped: ${browserPath.skip})` : ''}`;
 
-describe.skipIf(!executablePath)(title, () => {
+describe.skipIf(browserPath.skip)(title, () => {
   const work = mkdtempSync(join(tmpdir(), 'lowrank-page-'));
   const site = join(work, 'site');
   const adapter = join(work, 'adapter');

@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { extname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { type BrowserContext, chromium, type Page } from 'playwright-core';
+import { chromiumPath } from '../../../scripts/testing/shared.ts';
 
 const types: Readonly<Record<string, string>> = {
   '.html': 'text/html',
@@ -17,10 +18,8 @@ const types: Readonly<Record<string, string>> = {
 /** Where pictures of the page's states go, for a person to look at. */
 export const pictures = resolve(import.meta.dirname, '../../../test-results/browser');
 
-/** Chromium of the system; Playwright's own is not fetched. */
-export const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(
-  (path) => existsSync(path),
-);
+/** The browser that opens the page, or why there is none. */
+export const browserPath = chromiumPath();
 
 /** Builds the page into a folder, as a person would: in a process of its own, since tests set NODE_ENV. */
 export async function buildSite(outDir: string, root = resolve(import.meta.dirname, '..')): Promise<void> {
@@ -61,7 +60,7 @@ export function launch() {
     '--disable-sync',
   ];
   return chromium.launch({
-    executablePath: executablePath!,
+    executablePath: browserPath.path!,
     headless: true,
     args: [...args, '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
   });

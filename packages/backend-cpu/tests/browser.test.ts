@@ -1,21 +1,17 @@
-import { existsSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { type Browser, chromium } from 'playwright';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { chromiumPath } from '../../../scripts/testing/shared.ts';
 import type { CpuOptions } from '../src/index.ts';
 import type { PageResult } from './browser-page.ts';
 
-/** A browser of the system; Playwright's own is not fetched. */
-const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) =>
-  existsSync(path),
-);
+const found = chromiumPath();
+const title = `in a browser${found.skip ? ` (skipped: ${found.skip})` : ''}`;
 
-const title = executablePath ? 'in a browser' : 'in a browser (skipped: no Chromium under /usr/bin)';
-
-describe.skipIf(!executablePath)(title, () => {
+describe.skipIf(found.skip)(title, () => {
   let server: Server;
   let browser: Browser;
   let origin: string;
@@ -38,7 +34,7 @@ describe.skipIf(!executablePath)(title, () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     const args = ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking'];
-    browser = await chromium.launch({ executablePath: executablePath!, args });
+    browser = await chromium.launch({ executablePath: found.path!, args });
   });
   afterAll(async () => {
     await browser?.close();

@@ -3,21 +3,16 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { nvccPath } from '../../../scripts/testing/shared.ts';
 import type { KernelManifest } from '../src/locate.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const out = join(root, 'build/check');
 
-function hasCompiler(): boolean {
-  try {
-    execFileSync(process.env.NVCC ?? 'nvcc', ['--version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
+const nvcc = nvccPath();
+const title = `kernels compile with nvcc${nvcc.skip ? ` (skipped: ${nvcc.skip})` : ''}`;
 
-describe.skipIf(!hasCompiler())('kernels compile with nvcc', () => {
+describe.skipIf(nvcc.skip)(title, () => {
   test(
     'for sm_90a and as PTX',
     () => {

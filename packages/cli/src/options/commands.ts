@@ -1,4 +1,4 @@
-import type { OptionName } from './schema.ts';
+import { adapterOptions, type OptionName } from './schema.ts';
 
 const machine = ['backend', 'threads', 'memory', 'config', 'json'] as const;
 const base = ['model', 'revision', 'dtype'] as const;
@@ -14,21 +14,6 @@ const records = [
   'lossOn',
   'onMasked',
   'appendEos',
-] as const;
-const adapter = [
-  'r',
-  'loraAlpha',
-  'loraDropout',
-  'targetModules',
-  'excludeModules',
-  'bias',
-  'useRslora',
-  'rankPattern',
-  'alphaPattern',
-  'layersToTransform',
-  'modulesToSave',
-  'initLoraWeights',
-  'trainable',
 ] as const;
 const steps = [
   'batchSize',
@@ -79,7 +64,7 @@ const facts = {
     groups: {
       Model: loaded,
       Data: [...records, ...heldOut],
-      Adapter: adapter,
+      Adapter: [...adapterOptions, 'trainable'],
       Training: [...written, 'resume', ...steps, ...training],
       Machine: machine,
     },
@@ -131,7 +116,13 @@ const facts = {
     about: 'What a training run would take, without running it: full, LoRA and QLoRA side by side',
     positional: 'model',
     required: ['model'],
-    groups: { Model: [...loaded], Data: [...records, ...heldOut], Adapter: adapter, Training: steps, Machine: machine },
+    groups: {
+      Model: [...loaded],
+      Data: [...records, ...heldOut],
+      Adapter: [...adapterOptions, 'trainable'],
+      Training: steps,
+      Machine: machine,
+    },
     examples: ['lowrank plan ./llama-7b/config.json --batch-size 1 --max-length 2048 --memory 24GiB'],
   },
   info: {

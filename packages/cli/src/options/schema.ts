@@ -191,6 +191,22 @@ export const schema = z.object({
 export type Settings = z.output<typeof schema>;
 export type OptionName = keyof Settings;
 
+/** Options that a fresh adapter takes and that one which is loaded has fixed already. */
+export const adapterOptions = [
+  'r',
+  'loraAlpha',
+  'loraDropout',
+  'targetModules',
+  'excludeModules',
+  'bias',
+  'useRslora',
+  'rankPattern',
+  'alphaPattern',
+  'layersToTransform',
+  'modulesToSave',
+  'initLoraWeights',
+] as const satisfies readonly OptionName[];
+
 export const optionNames = Object.keys(schema.shape) as OptionName[];
 
 export function factsOf(name: OptionName): OptionFacts {

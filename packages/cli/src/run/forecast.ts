@@ -11,7 +11,7 @@ import {
   nullBackend,
 } from '@lowrank/tensor';
 import { BatchPlan, Dataset, Trainer } from '@lowrank/trainer';
-import type { Settings } from '../options/schema.ts';
+import { adapterOptions, type Settings } from '../options/schema.ts';
 import { bytes } from '../report/format.ts';
 import { computeDtype, type Method, quantOptions, weightDtype } from './session.ts';
 import { makeTrainee, trainerSettings } from './training.ts';
@@ -90,24 +90,8 @@ export async function forecast(input: ForecastInput, method: Method): Promise<Fo
   };
 }
 
-const adapterOptions = [
-  'adapter',
-  'r',
-  'loraAlpha',
-  'loraDropout',
-  'targetModules',
-  'excludeModules',
-  'bias',
-  'useRslora',
-  'rankPattern',
-  'alphaPattern',
-  'layersToTransform',
-  'modulesToSave',
-  'initLoraWeights',
-] as const;
-
 function withoutAdapter(settings: Settings): Settings {
-  return { ...settings, ...Object.fromEntries(adapterOptions.map((name) => [name, undefined])) };
+  return { ...settings, ...Object.fromEntries(['adapter', ...adapterOptions].map((name) => [name, undefined])) };
 }
 
 /** Weights that take their place and hold nothing. */

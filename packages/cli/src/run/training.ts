@@ -2,7 +2,7 @@ import { type LoraConfig, LoraModel } from '@lowrank/lora';
 import type { CausalLm } from '@lowrank/models';
 import { type Device, LowrankError, type Tensor } from '@lowrank/tensor';
 import { selectParameters, type TrainableModel, type TrainerSettings } from '@lowrank/trainer';
-import type { Settings } from '../options/schema.ts';
+import { adapterOptions, type Settings } from '../options/schema.ts';
 import { attachAdapters, type Method } from './session.ts';
 
 /** What is trained of a model. Disposing it takes the adapter off again; the model stays. */
@@ -41,22 +41,6 @@ function targets(names: readonly string[]): readonly string[] | string {
   return names;
 }
 
-/** Options of the adapter that a loaded one has fixed already. */
-const fixed = [
-  'r',
-  'loraAlpha',
-  'loraDropout',
-  'targetModules',
-  'excludeModules',
-  'bias',
-  'useRslora',
-  'rankPattern',
-  'alphaPattern',
-  'layersToTransform',
-  'modulesToSave',
-  'initLoraWeights',
-] as const;
-
 /** Makes what the method trains: a fresh adapter, one that is loaded, or the weights themselves. */
 export async function makeTrainee(
   device: Device,
@@ -71,7 +55,7 @@ export async function makeTrainee(
     prepare: (length: number) => void model.prepare(length),
   };
   if (method === 'full') {
-    const unused = fixed.filter((name) => settings[name] !== undefined);
+    const unused = adapterOptions.filter((name) => settings[name] !== undefined);
     if (unused.length)
       throw new LowrankError(
         'train',
@@ -99,7 +83,7 @@ export async function makeTrainee(
     );
   let lora: LoraModel;
   if (settings.adapter) {
-    const given = fixed.filter((name) => settings[name] !== undefined);
+    const given = adapterOptions.filter((name) => settings[name] !== undefined);
     if (given.length)
       throw new LowrankError(
         'train',
