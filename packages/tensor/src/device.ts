@@ -11,7 +11,7 @@ import {
   specOf,
 } from '@lowrank/kernels';
 import { encode, type HostData, shapeOfData } from './host.ts';
-import { type MemoryClass, type MemoryStatistics, Pool } from './memory/pool.ts';
+import { type MemoryClass, type MemoryStatistics, Pool, type Scratch } from './memory/pool.ts';
 import { Storage } from './memory/storage.ts';
 import { beginRecording, type RecordedCalls, type Recording } from './record.ts';
 import { Tensor } from './tensor.ts';
@@ -190,9 +190,10 @@ export class Device implements AsyncDisposable {
   /**
    * Records what `fn` enqueues, without running it; `replay()` runs it, as often as wanted, with the same memory. Shapes, tensors and
    * attributes are fixed; contents are read anew each time. What `fn` returns stays valid and holds the results of the last replay.
+   * Recordings that leave no tensor behind may share the memory of one `scratch`.
    */
-  record<T>(fn: () => T): Recording<T> {
-    const open = beginRecording(this);
+  record<T>(fn: () => T, scratch?: Scratch): Recording<T> {
+    const open = beginRecording(this, scratch);
     this.#recording = open.recorded;
     try {
       const result = fn();
@@ -203,6 +204,14 @@ export class Device implements AsyncDisposable {
       open.abort();
       throw error;
     }
+  }
+
+  /**
+   * Memory in which runs that leave no tensor behind take turns. Whoever makes one disposes it. `forget` is called when sizes that recordings
+   * hold stand in the way of others: it should dispose recordings.
+   */
+  scratch(forget: () => void = () => {}): Scratch {
+    return this.pool.scratch(forget);
   }
 
   get recording(): boolean {

@@ -15,7 +15,13 @@ export { rope } from './fused/rope.ts';
 export { softmax } from './fused/softmax.ts';
 export { swiglu } from './fused/swiglu.ts';
 export { decodeFrom as decode, encode, type HostData } from './host.ts';
-export { type BytesByClass, type MemoryClass, type MemoryStatistics, memoryClasses } from './memory/pool.ts';
+export {
+  type BytesByClass,
+  type MemoryClass,
+  type MemoryStatistics,
+  memoryClasses,
+  type Scratch,
+} from './memory/pool.ts';
 export { Embedding, type EmbeddingAdapter } from './nn/embedding.ts';
 export { Linear, type LinearAdapter, linearGroup } from './nn/linear.ts';
 export { DenseWeight, type LinearWeight, type WeightOperand } from './nn/linear-weight.ts';

@@ -1,5 +1,6 @@
 import type { Call, Kernel } from '@lowrank/kernels';
 import type { Device } from './device.ts';
+import type { Scratch } from './memory/pool.ts';
 import { keep } from './scope.ts';
 
 /** What a recording collects when the backend has no recorder of its own. */
@@ -18,11 +19,11 @@ export interface Recording<T> extends Disposable {
   dispose(): void;
 }
 
-/** Internal: opens a private arena and, where the backend has one, its recorder. */
-export function beginRecording(device: Device) {
+/** Internal: opens an arena, private or in a scratch, and, where the backend has one, its recorder. */
+export function beginRecording(device: Device, scratch?: Scratch) {
   const native = device.backend.record;
   const recorded: RecordedCalls = { deferred: !native, calls: [] };
-  const arena = device.pool.beginArena();
+  const arena = device.pool.beginArena(scratch);
   native?.begin();
   return {
     recorded,

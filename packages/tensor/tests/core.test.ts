@@ -2,6 +2,7 @@ import { referenceBackend } from '@lowrank/testkit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
+  copyInto,
   counting,
   Device,
   dropout,
@@ -232,6 +233,69 @@ describe('memory', () => {
     expect(() => d.zeros([4096])).toThrow(/allocate: out of device memory: asked .* held: weights/);
     w.dispose();
     expect(d.memory().live).toBe(0);
+  });
+
+  test('runs take turns in a scratch: together they hold what the largest needs', async () => {
+    const d = device();
+    const x = keep(d.tensor([1, 2, 3, 4]));
+    const out = keep(d.zeros([4]));
+    const scratch = d.scratch();
+    const work = (times: number) => () =>
+      scope(() => {
+        let y = x;
+        for (let i = 0; i < times; i++) y = y.add(x);
+        copyInto(y, out);
+      });
+    const held = () => d.memory().reserved;
+    const first = d.record(work(3), scratch);
+    const one = held();
+    const second = d.record(work(5), scratch);
+    scratch.run(work(4));
+    expect([...(await out.toArray())]).toEqual([5, 10, 15, 20]);
+    second.replay();
+    expect([...(await out.toArray())]).toEqual([6, 12, 18, 24]);
+    first.replay();
+    expect([...(await out.toArray())]).toEqual([4, 8, 12, 16]);
+    expect(held()).toBe(one);
+    expect(scratch.occupied).toBe(false);
+    // addresses that a recording knows stay, also when memory is short
+    d.pool.trim();
+    expect(held()).toBe(one);
+    const left = scratch.run(() => keep(x.mul(2)));
+    expect(scratch.occupied).toBe(true);
+    first.dispose();
+    second.dispose();
+    scratch.dispose();
+    expect([...(await left.toArray())]).toEqual([2, 4, 6, 8]);
+    left.dispose();
+    x.dispose();
+    out.dispose();
+    d.pool.trim();
+    expect(held()).toBe(0);
+  });
+
+  test('what can let go of memory is asked before there is none', () => {
+    const backend = referenceBackend();
+    let room = 8192;
+    const memory = {
+      ...backend.memory,
+      pooling: { kind: 'slab' as const, slabBytes: 1024 },
+      allocate: (n: number) => {
+        if (n > room) throw new Error('no room');
+        room -= n;
+        return backend.memory.allocate(n);
+      },
+      release: (buffer: { byteLength: number }) => {
+        room += buffer.byteLength;
+        backend.memory.release(buffer);
+      },
+    };
+    const d = new Device({ ...backend, memory });
+    const spare = keep(d.zeros([1024]));
+    d.pool.reclaimers.add(() => spare.dispose());
+    const wanted = keep(d.zeros([1536]));
+    expect(d.memory().live).toBe(6144);
+    wanted.dispose();
   });
 
   test('host data cannot be written inside a recorded step', () => {

@@ -56,7 +56,7 @@ export interface TrainerSettings {
   readonly chunkRows?: number;
   /** `auto` records a step of a shape that comes again, and replays it; bit-equal to `off`. */
   readonly record?: 'auto' | 'off';
-  /** Shapes recorded at a time, each with memory of its own. 2. */
+  /** Shapes recorded at a time; they share their memory. 16. */
   readonly recordedShapes?: number;
   /** Gather small parameter sets in one buffer. auto. */
   readonly flatten?: 'auto' | 'off';

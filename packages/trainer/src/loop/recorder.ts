@@ -1,4 +1,4 @@
-import { type Device, LowrankError, type Recording, scope } from '@lowrank/tensor';
+import { type Device, LowrankError, type Recording, type Scratch, scope } from '@lowrank/tensor';
 
 interface Slot<I> {
   readonly inputs: I;
@@ -10,7 +10,7 @@ interface Slot<I> {
 export interface RecorderOptions<I> {
   readonly device: Device;
   readonly record: boolean;
-  /** Recordings kept at a time: each holds memory of its own. */
+  /** Recordings kept at a time. */
   readonly limit?: number;
   /** The buffers that a shape's work reads. */
   readonly inputs: (key: string) => I;
@@ -23,17 +23,20 @@ const maxSlots = 64;
 
 /**
  * Runs device work that is a function of buffers alone: eagerly when a shape first comes (so that what is made once gets made), recorded
- * when it comes again, and from then on replayed. All three give the same bits.
+ * when it comes again, and from then on replayed. All three give the same bits. All shapes take turns in one piece of memory.
  */
 export class Recorder<I extends Disposable> implements Disposable {
   readonly #options: RecorderOptions<I>;
   readonly #slots = new Map<string, Slot<I>>();
   #clock = 0;
+  #scratch: Scratch;
   /** Why nothing is recorded, where the work cannot be. */
   refused: string | undefined;
 
   constructor(options: RecorderOptions<I>) {
     this.#options = options;
+    this.#scratch = options.device.scratch(this.#forgetAll);
+    options.device.pool.reclaimers.add(this.#forgetAll);
   }
 
   /** How many shapes are recorded now. */
@@ -49,7 +52,15 @@ export class Recorder<I extends Disposable> implements Disposable {
     write(slot.inputs);
     if (!slot.recording && slot.runs > 1 && this.#mayRecord()) this.#record(slot, work);
     if (slot.recording) slot.recording.replay();
-    else scope(() => work(slot.inputs));
+    else this.#scratch.run(() => scope(() => work(slot.inputs)));
+    // what the first run makes once (optimizer state, tables) keeps its place: from here on runs take turns elsewhere
+    if (this.#scratch.occupied) this.#moveOn();
+  }
+
+  #moveOn(): void {
+    this.#forgetAll();
+    this.#scratch.dispose();
+    this.#scratch = this.#options.device.scratch(this.#forgetAll);
   }
 
   #slot(key: string): Slot<I> {
@@ -67,7 +78,7 @@ export class Recorder<I extends Disposable> implements Disposable {
   #mayRecord(): boolean {
     if (!this.#options.record || this.refused !== undefined) return false;
     const held = [...this.#slots.values()].filter((s) => s.recording).sort((a, b) => a.lastRun - b.lastRun);
-    if (held.length < (this.#options.limit ?? 2)) return true;
+    if (held.length < (this.#options.limit ?? 16)) return true;
     const [oldest] = held;
     if (!oldest || this.#clock - oldest.lastRun <= idleRuns) return false;
     this.#forget(oldest);
@@ -78,7 +89,7 @@ export class Recorder<I extends Disposable> implements Disposable {
     try {
       slot.recording = this.#options.device.record(() => {
         scope(() => work(slot.inputs));
-      });
+      }, this.#scratch);
     } catch (error) {
       // work that writes host data, or has no room for memory of its own, runs as it is, and says so
       if (!(error instanceof LowrankError) || !['record', 'allocate'].includes(error.op)) throw error;
@@ -99,12 +110,19 @@ export class Recorder<I extends Disposable> implements Disposable {
     this.#slots.delete(key);
   }
 
+  readonly #forgetAll = (): void => {
+    for (const slot of this.#slots.values()) this.#forget(slot);
+  };
+
   /** Drops all recordings and their memory; shapes start anew. */
   clear(): void {
     for (const key of [...this.#slots.keys()]) this.#drop(key);
+    this.#scratch.allocator.trim();
   }
 
   [Symbol.dispose](): void {
     this.clear();
+    this.#scratch.dispose();
+    this.#options.device.pool.reclaimers.delete(this.#forgetAll);
   }
 }
