@@ -60,6 +60,39 @@ describe('what is typed', () => {
     expect(readFileSync(join(out, 'precious.txt'), 'utf8')).toBe('mine');
   });
 
+  test('what is read is never replaced by what is written', async () => {
+    const model = join(folder, 'own-model');
+    cpSync(join(bundled, 'model'), model, { recursive: true, filter: (path) => !/README|LICENSE|NOTICE/.test(path) });
+    const names = readdirSync(model);
+    const reads = 'what is read lies in the folder to replace';
+    expect(await refused([...shortRun(data, model, '--overwrite'), '--model', model])).toContain(reads);
+    expect(await refused(['quantize', '--model', model, '--output', model, '--overwrite'])).toContain(reads);
+    expect(readdirSync(model)).toEqual(names);
+
+    const adapter = output();
+    const trained = await run(...shortRun(data, adapter));
+    expect(trained.code, trained.stderr).toBe(0);
+    const held = readdirSync(adapter);
+    const plain = ['--model', 'bundled', '--data', data, '--max-steps', '2', '--overwrite', '--output', adapter];
+    for (const from of [adapter, join(adapter, 'checkpoint-2')])
+      expect(await refused(['train', ...plain, '--adapter', from])).toContain(reads);
+    expect(await refused(['merge', '--adapter', adapter, '--output', adapter, '--overwrite'])).toContain(reads);
+    expect(readdirSync(adapter)).toEqual(held);
+
+    // an option that the adapter's own folder answers is found before a run is begun
+    const out = output();
+    const message = await refused([...shortRun(data, out), '--adapter', adapter]);
+    expect(message).toContain('the adapter that is loaded says this already: --r, --target-modules');
+    expect(existsSync(out)).toBe(false);
+    const full = ['train', '--model', 'bundled', '--method', 'full', '--data', data, '--output', out];
+    expect(await refused([...full, '--adapter', adapter])).toContain('an adapter does not go with --method full');
+  });
+
+  test('options of 4-bit weights where none are made, and evaluation steps without held-out records', async () => {
+    expect(await refused(shortRun(data, output(), '--quant-type', 'fp4'))).toContain('go with --method qlora');
+    expect(await refused(shortRun(data, output(), '--eval-steps', '1'))).toContain('Give --eval-data, or leave out');
+  });
+
   test('a resumed checkpoint that is not there', async () => {
     expect(await refused(shortRun(data, output(), '--resume', join(folder, 'checkpoint-9')))).toContain(
       'no checkpoint there',

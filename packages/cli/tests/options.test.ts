@@ -104,6 +104,10 @@ test.each([
   [['--packing=maybe'], '--packing takes no value'],
   [['--memory', 'lots'], '--memory must be a size such as 8GiB: lots'],
   [['--block-size', '48'], '--block-size must be a power of two from 32 to 4096: 48'],
+  [['--block-size', 'abc'], '--block-size must be a power of two from 32 to 4096: abc'],
+  [['--layers-to-transform', '1.5'], '--layers-to-transform must be whole numbers such as 0,1,2: 1.5'],
+  [['--target-modules', ','], '--target-modules must be texts, none of them empty'],
+  [['--rank-pattern', 'q_proj'], '--rank-pattern must be name=number pairs: q_proj'],
   [['-r', '4'], 'unknown option: -r'],
   [['stray'], 'what does this belong to?: stray'],
 ])('%j is refused', async (args, message) => {

@@ -15,21 +15,38 @@ import { decodeFrom } from './host.ts';
 type AnyCall = Call<OpTypes>;
 type Around = (op: string, call: AnyCall, run: () => void) => void;
 
+/** A backend with some parts replaced. Methods stay bound to the backend they come from, which may be an instance of a class. */
+export function replacing(backend: Backend, parts: Partial<Backend>): Backend {
+  const { name, caps, memory, primitives, fused, record, collectives } = backend;
+  return {
+    ...backend,
+    name,
+    caps,
+    memory,
+    primitives,
+    fused,
+    ...(record ? { record } : {}),
+    ...(collectives ? { collectives } : {}),
+    synchronize: () => backend.synchronize(),
+    close: () => backend.close(),
+    ...parts,
+  };
+}
+
 /** A backend whose every kernel, primitive or fused, runs inside `around`. The other decorators are built on it. */
 export function wrapped(backend: Backend, around: Around): Backend {
   const wrap =
     (op: string, run: Kernel<never>): Kernel<never> =>
     (call) =>
       around(op, call as AnyCall, () => run(call));
-  return {
-    ...backend,
+  return replacing(backend, {
     primitives: Object.fromEntries(
       Object.entries(backend.primitives).map(([op, k]) => [op, wrap(op, k as Kernel<never>)]),
     ) as unknown as Backend['primitives'],
     fused: Object.fromEntries(
       Object.entries(backend.fused).map(([op, k]) => [op, { ...k, run: wrap(op, (k as FusedKernel<never>).run) }]),
     ) as unknown as Backend['fused'],
-  };
+  });
 }
 
 export interface TraceEvent {

@@ -171,6 +171,41 @@ describe('the null backend', () => {
 });
 
 describe('decorators', () => {
+  test('a backend that is an instance of a class keeps its methods', async () => {
+    class Own {
+      readonly #inner = referenceBackend();
+      readonly name = 'own';
+      get caps() {
+        return this.#inner.caps;
+      }
+      get memory() {
+        return this.#inner.memory;
+      }
+      get primitives() {
+        return this.#inner.primitives;
+      }
+      readonly fused = {};
+      closed = false;
+      synchronize() {
+        return this.#inner.synchronize();
+      }
+      async close() {
+        this.closed = true;
+        await this.#inner.close();
+      }
+    }
+    const own = new Own();
+    const { backend, counts } = counting(own);
+    await using d = new Device(backend);
+    using x = d.tensor([1, 2]);
+    using y = x.add(x);
+    expect(await y.toArray()).toEqual(Float32Array.of(2, 4));
+    expect(counts.get('binary')?.calls).toBe(1);
+    await backend.synchronize();
+    await backend.close();
+    expect(own.closed).toBe(true);
+  });
+
   test('trace, count and validate without knowing any op', async () => {
     const events: string[] = [];
     const { backend, counts } = counting(

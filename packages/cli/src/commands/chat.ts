@@ -32,18 +32,26 @@ export async function chat(settings: Settings, ui: Console): Promise<number> {
   });
   let speaking: AbortController | undefined;
   lines.on('SIGINT', () => (speaking ? speaking.abort() : lines.close()));
-  ui.note('/reset begins anew, /exit leaves; Ctrl-C stops an answer');
-  lines.prompt();
+  const ask = () => process.stdin.isTTY && lines.prompt();
+  if (process.stdin.isTTY) ui.note('/reset begins anew, /exit leaves; Ctrl-C stops an answer');
+  const context = session.subject.config.config.maxPositions;
+  ask();
   for await (const line of lines) {
     const said = line.trim();
     if (said === '/exit') break;
     if (said === '/reset') messages = [...opening];
     else if (said) {
-      messages.push({ role: 'user', content: said });
+      const asked: ChatMessage[] = [...messages, { role: 'user', content: said }];
+      const ids = tokenizer.encodeChat(asked, { addGenerationPrompt: true });
+      if (ids.length >= context) {
+        ui.note(`${ids.length} tokens, and the model reads ${context}: say it shorter, or begin anew with /reset`);
+        ask();
+        continue;
+      }
+      messages = asked;
       speaking = new AbortController();
       let text = '';
       try {
-        const ids = tokenizer.encodeChat(messages, { addGenerationPrompt: true });
         for await (const token of generate(model, ids, { ...options, tokenizer, signal: speaking.signal })) {
           text += token.text;
           if (!ui.json) ui.write(token.text);
@@ -56,7 +64,7 @@ export async function chat(settings: Settings, ui: Console): Promise<number> {
       if (!ui.json) ui.write('\n');
       ui.emit({ role: 'assistant', content: text });
     }
-    lines.prompt();
+    ask();
   }
   lines.close();
   return 0;

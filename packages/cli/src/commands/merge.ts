@@ -2,13 +2,17 @@ import { mergeAdapter } from '@lowrank/merge';
 import type { Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
 import { bytes, percent, table } from '../report/format.ts';
-import { openSession } from '../run/session.ts';
+import { checkOutputFolder } from '../run/output.ts';
+import { inputsOf, openSession } from '../run/session.ts';
 import { saveSession } from './quantize.ts';
 
 /** `lowrank merge`: adapters become part of the weights. */
 export async function merge(settings: Settings, ui: Console): Promise<number> {
   const nf4 = settings.format === 'nf4';
-  await using session = await openSession(settings, ui, nf4 ? { quantized: true } : {});
+  await using session = await openSession(settings, ui, {
+    quantized: nf4,
+    check: (subject) => checkOutputFolder(settings.output!, { ...settings, inputs: inputsOf(subject) }),
+  });
   const { lora, subject } = session;
   ui.status('merging');
   const report = await mergeAdapter(lora!, { safe: true, ...(nf4 ? {} : { dense: 'f32' }) });

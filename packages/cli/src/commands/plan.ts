@@ -83,6 +83,12 @@ function show(ui: Console, { name, backend, batch, length, settings, plans, limi
       ...(limit === undefined ? [] : [row(`fits ${bytes(limit)}`, (p) => (p.reservedBytes <= limit ? 'yes' : 'no'))]),
     ]),
   );
-  if (limit !== undefined && plans.every((p) => p.reservedBytes > limit))
-    ui.say('\nNone fits: lower --batch-size or --max-length, or use --recompute block.');
+  if (limit !== undefined && plans.every((p) => p.reservedBytes > limit)) {
+    const least = Math.min(...plans.map((p) => p.peakBytes - p.peakByClass.activations));
+    ui.say(
+      least > limit
+        ? `\nNone fits, activations aside: ${bytes(least)} at least. Take a smaller model or a larger device.`
+        : '\nNone fits: lower --batch-size or --max-length, or use --recompute block.',
+    );
+  }
 }

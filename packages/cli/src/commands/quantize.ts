@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { folderSinks } from '@lowrank/formats/node';
 import { saveModel } from '@lowrank/merge';
@@ -7,14 +8,19 @@ import type { Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
 import { bytes } from '../report/format.ts';
 import { storedDtypes } from '../run/files.ts';
-import { copyCompanions, writeFolder } from '../run/output.ts';
-import { openSession, type Session } from '../run/session.ts';
+import { checkOutputFolder, copyCompanions, writeFolder } from '../run/output.ts';
+import { inputsOf, openSession, type Session } from '../run/session.ts';
 
 /** `lowrank quantize`: a checkpoint in 4 bits, byte for byte as bitsandbytes would write it. */
 export async function quantize(settings: Settings, ui: Console): Promise<number> {
-  await using session = await openSession(settings, ui, { quantized: true });
-  if (session.subject.config.quantization)
-    throw new LowrankError('quantize', 'the model is quantized already', session.subject.spec);
+  await using session = await openSession(settings, ui, {
+    quantized: true,
+    check: async (subject) => {
+      if (subject.config.quantization)
+        throw new LowrankError('quantize', 'the model is quantized already', subject.spec);
+      await checkOutputFolder(settings.output!, { ...settings, inputs: inputsOf(subject) });
+    },
+  });
   const size = await saveSession(session, settings, ui, { quantized: true });
   ui.emit({ output: settings.output, bytes: size });
   ui.say(
@@ -30,7 +36,7 @@ export async function saveSession(
   ui: Console,
   options: { quantized: boolean },
 ): Promise<number> {
-  const { model, subject } = session;
+  const { model, subject, tokenizer } = session;
   const stored = await storedDtypes(subject.files, subject.config.json);
   const dtype: FloatDType =
     settings.dtype && settings.dtype !== 'auto' ? settings.dtype : stored('model.embed_tokens.weight');
@@ -40,7 +46,7 @@ export async function saveSession(
     return toBnbTensors(name, weight, dtype);
   };
   let size = 0;
-  await writeFolder(settings.output!, settings.overwrite, async (work) => {
+  await writeFolder(settings.output!, async (work) => {
     const open = folderSinks(work);
     const files = await saveModel(model, open, {
       config: subject.config.json,
@@ -49,8 +55,7 @@ export async function saveSession(
       ...(settings.maxShardSize ? { maxShardBytes: settings.maxShardSize } : {}),
       onTensor: (name) => ui.status(`writing ${name}`),
     });
-    await copyCompanions(subject.files, work);
-    const { stat } = await import('node:fs/promises');
+    await copyCompanions(subject.files, tokenizer, work);
     for (const file of files.filter((f) => f.endsWith('.safetensors'))) size += (await stat(join(work, file))).size;
   });
   ui.clear();

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { loadTokenizer } from '@lowrank/models';
 import { Device, LowrankError } from '@lowrank/tensor';
 import { detectAnomalies } from '@lowrank/trainer';
-import { optionNames, type Settings } from '../options/schema.ts';
+import { factsOf, optionNames, type Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
 import { bytes, count, percent, shell } from '../report/format.ts';
 import { summarize } from '../report/summary.ts';
@@ -14,8 +14,8 @@ import { storedDtypes } from '../run/files.ts';
 import { type FineTuned, fineTune, type Run } from '../run/fine-tune.ts';
 import { checkFits, forecast } from '../run/forecast.ts';
 import { onInterrupt } from '../run/interrupt.ts';
-import { prepareRunFolder, writeWhole } from '../run/output.ts';
-import { findSubject, loadWeights, type Subject } from '../run/session.ts';
+import { checkRunFolder, prepareRunFolder, writeWhole } from '../run/output.ts';
+import { checkQuantization, findSubject, inputsOf, loadWeights, type Subject } from '../run/session.ts';
 import { makeTrainee } from '../run/training.ts';
 
 /** `lowrank train`. Gives the exit code. */
@@ -51,8 +51,10 @@ function resultOf({ result: { memory, ...rest }, samples }: FineTuned) {
 }
 
 function tryIt({ settings, questions }: Run, adapter: boolean): string {
-  const prompt = questions[0]?.prompt.trimEnd() ?? 'Once upon a time';
-  const short = prompt.length > 60 || prompt.includes('\n') ? 'your prompt' : prompt;
+  const { prompt } = questions[0] ?? { prompt: 'Once upon a time' };
+  // the line break at the end of a prompt is part of it, and typed as \n
+  const fits = prompt.length <= 60 && !prompt.trimEnd().includes('\n');
+  const short = fits ? prompt.replaceAll('\\', '\\\\').replaceAll('\n', '\\n') : 'your prompt';
   return shell(['lowrank', 'generate', adapter ? '--adapter' : '--model', settings.output!, short]);
 }
 
@@ -60,7 +62,7 @@ function tryIt({ settings, questions }: Run, adapter: boolean): string {
 export async function withRun<T>(given: Settings, ui: Console, use: (run: Run) => Promise<T>): Promise<T> {
   const subject = await findSubject(given, ui);
   const { settings, method } = subject;
-  checkMethod(subject);
+  checkMethod(subject, given);
   if (settings.resume !== undefined && settings.resume !== 'auto' && !existsSync(settings.resume))
     throw new LowrankError(
       'resume',
@@ -68,6 +70,8 @@ export async function withRun<T>(given: Settings, ui: Console, use: (run: Run) =
       settings.resume,
       'Name a folder checkpoint-<step>, or give --resume alone for the latest of --output',
     );
+  const resume = settings.resume !== undefined;
+  await checkRunFolder(settings.output!, { ...settings, resume, inputs: inputsOf(subject) });
   using interrupt = onInterrupt((name) =>
     ui.note(`${name}: finishing the step and saving a checkpoint; again to leave at once`),
   );
@@ -79,18 +83,15 @@ export async function withRun<T>(given: Settings, ui: Console, use: (run: Run) =
   const device = stack.use(anomalies ? new Device(anomalies.backend, { fused: 'off' }) : new Device(backend));
   ui.note(`${backend.name}: ${backend.caps.device}`);
   const stored = await storedDtypes(subject.files, subject.config.json);
-  const plan = await forecast(
-    { backend, config: subject.config.config, settings: { ...settings, adapter: undefined }, stored, data, evalData },
-    method,
-  );
+  const plan = await forecast({ backend, config: subject.config.config, settings, stored, data, evalData }, method);
   checkFits(plan, backend);
-  await prepareRunFolder(settings.output!, { overwrite: settings.overwrite, resume: settings.resume !== undefined });
-  await writeWhole(`${settings.output}/lowrank.json`, `${JSON.stringify(kept(settings, subject), undefined, 2)}\n`);
   const model = stack.use(await loadWeights(device, subject, ui, interrupt.signal));
   const trainee = stack.use(await makeTrainee(device, model, method, settings, subject.files.name));
   ui.note(
     `training ${count(trainee.trainable)} of ${count(trainee.total)} numbers (${percent(trainee.trainable / trainee.total, 2)}), about ${bytes(plan.peakBytes)} of device memory at most`,
   );
+  await prepareRunFolder(settings.output!, { resume });
+  await writeWhole(`${settings.output}/lowrank.json`, `${JSON.stringify(kept(settings, subject), undefined, 2)}\n`);
   const questions = questionsOf(evalData ?? data, tokenizer, settings.samples ?? 1);
   return await use({
     subject,
@@ -108,7 +109,16 @@ export async function withRun<T>(given: Settings, ui: Console, use: (run: Run) =
   });
 }
 
-function checkMethod({ config, method, spec }: Subject): void {
+function checkMethod(subject: Subject, given: Settings): void {
+  const { config, method, spec } = subject;
+  checkQuantization(subject, given);
+  if (method === 'full' && given.adapter)
+    throw new LowrankError(
+      'train',
+      'an adapter does not go with --method full',
+      given.adapter.join(', '),
+      'Merge it into its base first (lowrank merge), or go on with the adapter: --method lora',
+    );
   if (method === 'full' && config.quantization)
     throw new LowrankError(
       'train',
@@ -123,8 +133,12 @@ function kept(settings: Settings, { spec, method }: Subject): Record<string, unk
   const path = (p: string) => (p !== 'bundled' && existsSync(p) ? resolve(p) : p);
   const leave = new Set<string>(['json', 'config', 'resume', 'overwrite']);
   const out: Record<string, unknown> = { model: path(spec), method };
-  for (const name of optionNames)
-    if (settings[name] !== undefined && !leave.has(name) && !(name in out)) out[name] = settings[name];
+  for (const name of optionNames) {
+    const value = settings[name];
+    if (value === undefined || leave.has(name) || name in out) continue;
+    // a template is read with its escapes
+    out[name] = factsOf(name).kind === 'template' ? String(value).replaceAll('\\', '\\\\') : value;
+  }
   for (const name of ['data', 'evalData', 'output', 'backend'] as const)
     if (typeof out[name] === 'string') out[name] = path(out[name] as string);
   if (settings.adapter) out.adapter = settings.adapter.map(path);

@@ -102,7 +102,7 @@ function fromArguments(command: CommandName, argv: readonly string[]): Raw {
       out[name] = (value !== 'false') !== negated;
     } else {
       if (value === undefined || (!inlineValue && value.startsWith('--') && value.length > 2))
-        throw new UsageError(command, `--${given} needs a value`, '', factsOf(name).value ?? '');
+        throw new UsageError(command, `--${given} needs a value`, factsOf(name).value ?? '');
       out[name] = factsOf(name).kind === 'list' ? [...((out[name] as string[] | undefined) ?? []), value] : value;
     }
   }

@@ -24,13 +24,14 @@ function option<S extends z.ZodType>(schema: S, about: OptionFacts): z.ZodOption
 
 type About = Omit<OptionFacts, 'kind' | 'help'>;
 const text = (help: string, value: string, more: About = {}) =>
-  option(z.string().min(1, 'must not be empty'), { help, value, kind: 'text', ...more });
+  option(z.string('must be a text').min(1, 'must not be empty'), { help, value, kind: 'text', ...more });
 const template = (help: string, value: string, more: About = {}) =>
-  option(z.string(), { help, value, kind: 'template', ...more });
+  option(z.string('must be a text'), { help, value, kind: 'template', ...more });
 const flag = (help: string, more: About = {}) =>
   option(z.boolean('must be true or false'), { help, kind: 'flag', ...more });
+const texts = 'must be texts, none of them empty';
 const list = (help: string, value: string, more: About = {}) =>
-  option(z.array(z.string().min(1)).min(1, 'must name something'), { help, value, kind: 'list', ...more });
+  option(z.array(z.string(texts).min(1, texts), texts).min(1, texts), { help, value, kind: 'list', ...more });
 const whole = (help: string, least: number, more: About = {}) => {
   const rule = `must be a whole number of at least ${least}`;
   return option(z.number(rule).int(rule).min(least, rule), { help, value: '<n>', kind: 'number', ...more });
@@ -53,13 +54,17 @@ const choice = <const T extends readonly [string, ...string[]]>(help: string, va
     kind: 'text',
     ...more,
   });
+const namedNumbers = 'must be name=number pairs';
 const pairs = (help: string, more: About = {}) =>
-  option(z.record(z.string(), z.number('must be name=number pairs').positive('must hold numbers above 0')), {
+  option(z.record(z.string(), z.number(namedNumbers).positive('must hold numbers above 0'), namedNumbers), {
     help,
     value: '<name=n,…>',
     kind: 'pairs',
     ...more,
   });
+
+const wholeNumbers = 'must be whole numbers such as 0,1,2';
+const wholeNumber = z.number(wholeNumbers).int(wholeNumbers).min(0, wholeNumbers);
 
 /** Every option there is, by its name in configuration files; on the command line `loraAlpha` is `--lora-alpha`. */
 export const schema = z.object({
@@ -80,8 +85,7 @@ export const schema = z.object({
   quantType: choice('codebook of 4-bit weights', ['nf4', 'fp4'], { default: 'nf4' }),
   blockSize: option(
     z
-      .number()
-      .int()
+      .number('must be a power of two from 32 to 4096')
       .refine((n) => n >= 32 && n <= 4096 && Number.isInteger(Math.log2(n)), 'must be a power of two from 32 to 4096'),
     { help: 'elements that share a scale', value: '<n>', kind: 'number', default: '64' },
   ),
@@ -110,7 +114,7 @@ export const schema = z.object({
   useRslora: flag('scale by alpha / √r', { default: 'off' }),
   rankPattern: pairs('other ranks by module'),
   alphaPattern: pairs('other alphas by module'),
-  layersToTransform: option(z.array(z.number('must be whole numbers').int().min(0)), {
+  layersToTransform: option(z.array(wholeNumber, wholeNumbers), {
     help: 'only these layers',
     value: '<n,…>',
     kind: 'numbers',
@@ -149,7 +153,7 @@ export const schema = z.object({
   detectAnomaly: flag('name the op where a NaN began (slow)', { default: 'off' }),
   samples: whole('held-out samples shown before and after', 0, { default: '1' }),
   // generation
-  maxNewTokens: whole('', 1, { default: '128' }),
+  maxNewTokens: whole('tokens of the longest answer', 1, { default: '128; 64 of samples in training, 512 in chat' }),
   temperature: atLeast0('0 takes the likeliest token', { default: '0; 0.7 with chat' }),
   topK: whole('sample among so many likeliest tokens; 0: all', 0, { default: '0' }),
   topP: option(
@@ -169,7 +173,7 @@ export const schema = z.object({
   }),
   // saving
   format: choice('weights of the merged model', ['dense', 'nf4'], { default: 'dense' }),
-  maxShardSize: option(z.number().positive(), {
+  maxShardSize: option(z.number('must be a size such as 5GiB').positive('must be above 0'), {
     help: 'larger models are split',
     value: '<bytes>',
     kind: 'bytes',

@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Metric } from '@lowrank/trainer';
@@ -37,11 +36,12 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
 .facts { display: flex; flex-wrap: wrap; gap: .8rem; padding: 0; }
 .facts li { list-style: none; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .9rem; }
 .facts b { display: block; font-size: 1.15rem; } .facts span { color: var(--soft); font-size: .85rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1.2rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1.2rem; }
 .chart { min-width: 0; border: 1px solid var(--line); border-radius: .5rem; padding: .6rem; overflow: hidden; }
 table { border-collapse: collapse; font-size: .9rem; } th { text-align: left; font-weight: 500; color: var(--soft); padding-right: 2rem; } td, th { border-bottom: 1px solid var(--line); padding: .25rem 1.2rem .25rem 0; vertical-align: top; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); border-radius: .5rem; padding: .7rem; margin: .3rem 0; font-size: .85rem; }
-.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: .8rem; } .answers span { color: var(--soft); font-size: .85rem; }
+.answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: .8rem; } .label { color: var(--soft); font-size: .85rem; }
+h1, td { overflow-wrap: anywhere; } .u-legend th, .u-legend td { border: 0; }
 `;
 
 /** Runs in the page: draws what the JSON beside it holds. */
@@ -113,7 +113,8 @@ function round(x: number): number {
 }
 
 function sampleHtml({ prompt, expected, before, after }: ShownSample): string {
-  const part = (name: string, text: string) => `<div><span>${name}</span><pre>${escaped(text) || '&nbsp;'}</pre></div>`;
+  const part = (name: string, text: string) =>
+    `<div><span class="label">${name}</span><pre>${escaped(text) || '&nbsp;'}</pre></div>`;
   return `${part('asked', prompt)}<div class="answers">${part('before', before)}${part('after', after)}${part('expected', expected)}</div>`;
 }
 

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { nearest } from '@lowrank/lora';
-import { type Backend, LowrankError, type Memory } from '@lowrank/tensor';
+import { type Backend, LowrankError, type Memory, replacing } from '@lowrank/tensor';
 import { bytes } from '../report/format.ts';
 
 export interface BackendOptions {
@@ -186,11 +186,11 @@ function limited(backend: Backend, limit: number | undefined): Backend {
     read: (buffer, offset, length) => memory.read(buffer, offset, length),
     copy: (from, fromOffset, to, toOffset, length) => memory.copy(from, fromOffset, to, toOffset, length),
     reservedBytes: () => memory.reservedBytes(),
+    ...(memory.offload ? { offload: memory.offload } : {}),
   };
   const { limits } = backend.caps;
-  return {
-    ...backend,
+  return replacing(backend, {
     memory: capped,
     caps: { ...backend.caps, limits: { ...limits, memoryBytes: Math.min(limit, limits.memoryBytes ?? limit) } },
-  };
+  });
 }

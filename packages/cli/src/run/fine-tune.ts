@@ -21,7 +21,7 @@ import { TrainingProgress } from '../report/progress.ts';
 import { answer, type Question } from './answers.ts';
 import { copyCompanions, diskError } from './output.ts';
 import { type Subject, weightDtype } from './session.ts';
-import { type Trainee, trainerSettings } from './training.ts';
+import { dropsOut, type Trainee, trainerSettings } from './training.ts';
 
 /** A run that is ready to go. */
 export interface Run {
@@ -74,11 +74,11 @@ async function train(run: Run, metrics: JsonlMetrics): Promise<TrainResult> {
   const { lora } = trainee;
   const { store, which } = checkpointStore(settings);
   using seed = keep(device.withClass('workspace', () => device.seed(settings.seed ?? 0)));
-  const dropout = lora !== undefined && [...lora.adapters.values()].some((a) => a.config.loraDropout > 0);
+  const dropout = lora !== undefined && dropsOut(lora);
   if (dropout) lora.seed = seed;
   const progress = new TrainingProgress(ui);
   using trainer = new Trainer({
-    ...trainerSettings(settings, subject.method, evalData !== undefined),
+    ...trainerSettings(settings, subject.method),
     device,
     model: trainee.model,
     data,
@@ -155,7 +155,7 @@ function checkpointStore({ output, resume, saveTotalLimit }: Settings): {
   };
 }
 
-async function saveTrained({ settings, subject, model, trainee }: Run): Promise<void> {
+async function saveTrained({ settings, subject, model, tokenizer, trainee }: Run): Promise<void> {
   const output = settings.output!;
   try {
     if (trainee.lora) await saveAdapterFolder(trainee.lora, trainee.lora.active[0]!, output, { overwrite: true });
@@ -164,7 +164,7 @@ async function saveTrained({ settings, subject, model, trainee }: Run): Promise<
         config: subject.config.json,
         dtype: weightDtype('full', settings.dtype) ?? 'f32',
       });
-      await copyCompanions(subject.files, output);
+      await copyCompanions(subject.files, tokenizer, output);
     }
   } catch (error) {
     throw diskError(error, output);

@@ -14,7 +14,7 @@ import { BatchPlan, Dataset, Trainer } from '@lowrank/trainer';
 import { adapterOptions, type Settings } from '../options/schema.ts';
 import { bytes } from '../report/format.ts';
 import { computeDtype, type Method, quantOptions, weightDtype } from './session.ts';
-import { makeTrainee, trainerSettings } from './training.ts';
+import { dropsOut, makeTrainee, trainerSettings } from './training.ts';
 
 /** What a run would take. */
 export interface Forecast {
@@ -54,20 +54,24 @@ export async function forecast(input: ForecastInput, method: Method): Promise<Fo
   using model = await CausalLm.create(device, config, source, {
     computeDtype: computeDtype(device.backend, settings.dtype),
   });
-  // the adapter's shapes come from the options; its folder is not needed
-  const fresh: Settings =
-    method === 'full' ? { ...withoutAdapter(settings) } : { ...settings, adapter: undefined, trainable: undefined };
-  using trainee = await makeTrainee(device, model, method, fresh);
+  const own: Settings = method === 'full' ? withoutAdapter(settings) : { ...settings, trainable: undefined };
+  using trainee = await makeTrainee(device, model, method, own);
   const data = input.data ?? syntheticData(config, settings, input.length ?? 512);
-  const given = trainerSettings(settings, method, false);
+  const given = trainerSettings(settings, method);
   using seed = keep(device.seed(0));
-  const dropout = trainee.lora !== undefined && (settings.loraDropout ?? 0) > 0;
+  const dropout = trainee.lora !== undefined && dropsOut(trainee.lora);
   if (dropout) trainee.lora!.seed = seed;
   const plan = new BatchPlan(data, { batchSize: 8, ...given });
   const steps = given.maxSteps ?? plan.stepsOf(given.numEpochs ?? 3);
   // a long run is tried on its longest samples first, and on some of the others
   const rows = steps > mostSteps ? { data: longestFirst(data), shuffle: false, groupByLength: false } : { data };
-  const options = { ...given, earlyStopping: undefined, loadBestAtEnd: false, saveSteps: undefined };
+  const options = {
+    ...given,
+    evalSteps: undefined,
+    earlyStopping: undefined,
+    loadBestAtEnd: false,
+    saveSteps: undefined,
+  };
   using trainer = new Trainer({
     ...options,
     ...rows,

@@ -1,20 +1,35 @@
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync, rmSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { AtomicFileWriter } from '@lowrank/formats/node';
-import type { ModelFiles } from '@lowrank/models';
+import type { ModelFiles, Tokenizer } from '@lowrank/models';
 import { LowrankError } from '@lowrank/tensor';
+import { onLeave } from './interrupt.ts';
 
 /** What training writes into its folder; nothing else there is ever deleted. */
 const written =
   /^(adapter_config\.json|adapter_model\.safetensors|README\.md|metrics\.jsonl(\.new)?|report\.html|lowrank\.json|checkpoint-\d+|merged|\.(new|old)-checkpoint-\d+|model.*\.safetensors(\.index\.json)?|config\.json|generation_config\.json|tokenizer.*\.json|special_tokens_map\.json|chat_template\.(jinja|json))$/;
 
-/** Makes the folder of a training run: a new one, an earlier run's that is gone on with, or one that is to be replaced. */
-export async function prepareRunFolder(
-  folder: string,
-  options: { overwrite?: boolean | undefined; resume?: boolean },
-): Promise<void> {
-  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+/** What a run reads: a folder that holds some of it is never replaced. */
+export interface OutputRules {
+  readonly overwrite?: boolean | undefined;
+  /** Models and adapters, by the paths that name them; hub ids do no harm. */
+  readonly inputs: readonly string[];
+}
+
+const real = (path: string) => (existsSync(path) ? realpathSync(path) : resolve(path));
+
+/** Throws where replacing `folder` would take away what the run reads. */
+function checkInputs(folder: string, inputs: readonly string[]): void {
+  const target = real(folder);
+  const within = inputs.find((path) => existsSync(path) && `${real(path)}${sep}`.startsWith(target + sep));
+  if (within !== undefined)
+    throw new LowrankError('output', 'what is read lies in the folder to replace', within, 'Choose another --output');
+}
+
+/** The names in a folder; none where it is not there. */
+async function namesIn(folder: string): Promise<string[]> {
+  return readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw new LowrankError(
       'output',
@@ -22,59 +37,77 @@ export async function prepareRunFolder(
       `${folder}: ${error.message}`,
     );
   });
-  if (names.length && !options.resume) {
-    if (!options.overwrite)
-      throw new LowrankError(
-        'output',
-        'the folder is there and not empty',
-        `${folder} (${names.slice(0, 3).join(', ')}${names.length > 3 ? ', …' : ''})`,
-        'Choose another --output, go on with --resume, or replace it with --overwrite',
-      );
-    for (const name of names) if (written.test(name)) await rm(join(folder, name), { recursive: true, force: true });
+}
+
+/** Throws where a training run may not write into `folder`. Changes nothing: a run that fails before its first step leaves no trace. */
+export async function checkRunFolder(folder: string, rules: OutputRules & { resume: boolean }): Promise<void> {
+  const names = await namesIn(folder);
+  if (!names.length || rules.resume) return;
+  if (!rules.overwrite)
+    throw new LowrankError(
+      'output',
+      'the folder is there and not empty',
+      `${folder} (${names.slice(0, 3).join(', ')}${names.length > 3 ? ', …' : ''})`,
+      'Choose another --output, go on with --resume, or replace it with --overwrite',
+    );
+  checkInputs(folder, rules.inputs);
+}
+
+/** Makes the folder of a training run, or clears one that is to be replaced; an earlier run's that is gone on with stays as it is. */
+export async function prepareRunFolder(folder: string, { resume }: { resume: boolean }): Promise<void> {
+  try {
+    if (!resume)
+      for (const name of await namesIn(folder))
+        if (written.test(name)) await rm(join(folder, name), { recursive: true, force: true });
+    await mkdir(folder, { recursive: true });
+  } catch (error) {
+    throw diskError(error, folder);
   }
-  await mkdir(folder, { recursive: true });
+}
+
+/** Throws where {@link writeFolder} may not write a whole folder: only what lowrank wrote is replaced, and only where it is asked to. */
+export async function checkOutputFolder(folder: string, { overwrite, inputs }: OutputRules): Promise<void> {
+  const names = await namesIn(folder);
+  if (!names.length) return;
+  if (!overwrite)
+    throw new LowrankError(
+      'output',
+      'the folder is there and not empty',
+      folder,
+      'Choose another --output, or replace it with --overwrite',
+    );
+  const strange = names.filter((name) => !written.test(name));
+  if (strange.length)
+    throw new LowrankError(
+      'output',
+      'the folder holds files of others',
+      `${folder}: ${strange.slice(0, 3).join(', ')}`,
+      'Choose another --output',
+    );
+  checkInputs(folder, inputs);
 }
 
 /**
  * Writes a whole folder under another name and renames it when it is complete: whenever the process ends, what bears the name is whole.
- * An existing folder is an error unless it is empty or `overwrite` says otherwise, and a model or adapter lies in it.
+ * A folder that is there is replaced: {@link checkOutputFolder} says whether it may be. Ctrl-C takes the unfinished folder away.
  */
-export async function writeFolder(
-  folder: string,
-  overwrite: boolean | undefined,
-  write: (work: string) => Promise<void>,
-): Promise<void> {
+export async function writeFolder(folder: string, write: (work: string) => Promise<void>): Promise<void> {
   const target = resolve(folder);
-  const there = await readdir(target).catch(() => undefined);
-  if (there === undefined && existsSync(target))
-    throw new LowrankError('output', 'a file of this name is there', folder);
-  if (there?.length) {
-    if (!overwrite)
-      throw new LowrankError(
-        'output',
-        'the folder is there and not empty',
-        folder,
-        'Choose another --output, or replace it with --overwrite',
-      );
-    const strange = there.filter((name) => !written.test(name));
-    if (strange.length)
-      throw new LowrankError(
-        'output',
-        'the folder holds files of others',
-        `${folder}: ${strange.slice(0, 3).join(', ')}`,
-        'Choose another --output',
-      );
-  }
-  const work = join(dirname(target), `.${basename(target)}.${process.pid}.new`);
-  await mkdir(work, { recursive: true });
+  const beside = (end: string) => join(dirname(target), `.${basename(target)}.${process.pid}.${end}`);
+  const [work, old] = [beside('new'), beside('old')];
+  using _leaving = onLeave(() => rmSync(work, { recursive: true, force: true }));
   try {
+    await mkdir(work, { recursive: true });
     await write(work);
     const handle = await open(work, 'r');
     await handle.sync().catch(() => {});
     await handle.close();
-    const old = join(dirname(target), `.${basename(target)}.${process.pid}.old`);
+    const there = existsSync(target);
     if (there) await rename(target, old);
-    await rename(work, target);
+    await rename(work, target).catch(async (error) => {
+      if (there) await rename(old, target);
+      throw error;
+    });
     await rm(old, { recursive: true, force: true });
   } catch (error) {
     await rm(work, { recursive: true, force: true });
@@ -124,9 +157,12 @@ const companions = [
   'added_tokens.json',
 ];
 
-/** Copies a model's tokenizer and the like. */
-export async function copyCompanions(files: ModelFiles, folder: string): Promise<void> {
-  if (files.gguf !== undefined) return;
+/** Puts a model's tokenizer and the like beside its weights: its own files, or those made of what a GGUF carries. */
+export async function copyCompanions(files: ModelFiles, tokenizer: Tokenizer, folder: string): Promise<void> {
+  if (files.gguf !== undefined) {
+    for (const [name, text] of tokenizer.files()) await writeWhole(join(folder, name), text);
+    return;
+  }
   for (const name of companions) {
     const source = await files.open(name);
     if (!source) continue;

@@ -13,7 +13,7 @@ import {
 } from '@lowrank/models';
 import { BlockwiseWeight, fromBnbTensors } from '@lowrank/nf4';
 import { type Backend, Device, type FloatDType, LowrankError } from '@lowrank/tensor';
-import type { Settings } from '../options/schema.ts';
+import { flagOf, type Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
 import { bytes, percent } from '../report/format.ts';
 import { openBackend } from './backend.ts';
@@ -69,6 +69,27 @@ export async function findSubject(settings: Settings, ui: Console): Promise<Subj
   };
 }
 
+/** Throws where options of 4-bit weights are given and none are made. */
+export function checkQuantization({ config, method, spec }: Subject, given: Settings): void {
+  const names = (['quantType', 'blockSize', 'doubleQuant'] as const).filter((name) => given[name] !== undefined);
+  if (!names.length) return;
+  const flags = names.map(flagOf).join(', ');
+  if (config.quantization)
+    throw new LowrankError('model', 'the checkpoint is quantized already', `${spec}: ${flags}`, 'Leave them out');
+  if (method !== 'qlora')
+    throw new LowrankError(
+      'model',
+      'options of 4-bit weights go with --method qlora',
+      `${flags}, --method ${method}`,
+      'Leave them out, or load the base in 4 bits: --method qlora',
+    );
+}
+
+/** Paths that a run reads its model and adapters from. */
+export function inputsOf({ spec, settings }: Subject): string[] {
+  return [spec, ...(settings.adapter ?? [])];
+}
+
 /** dtype that dense weights are stored in; undefined: as in the file. All weights in training are f32 unless said. */
 export function weightDtype(method: Method, dtype: Settings['dtype']): FloatDType | undefined {
   if (dtype !== undefined && dtype !== 'auto') return dtype;
@@ -119,14 +140,16 @@ export interface Session extends AsyncDisposable {
   readonly lora: LoraModel | undefined;
 }
 
-/** Opens backend, model and adapters as the settings say. */
+/** Opens backend, model and adapters as the settings say. `check` sees which model it is before anything of it is loaded. */
 export async function openSession(
   settings: Settings,
   ui: Console,
-  options: { quantized?: boolean } = {},
+  options: { quantized?: boolean; check?: (subject: Subject) => void | Promise<void> } = {},
 ): Promise<Session> {
   const found = await findSubject(settings, ui);
   const subject = options.quantized ? { ...found, method: 'qlora' as const } : found;
+  checkQuantization(subject, settings);
+  await options.check?.(subject);
   const tokenizer = await loadTokenizer(subject.files);
   await using stack = new AsyncDisposableStack();
   const device = stack.use(new Device(await openBackend(settings.backend, settings)));

@@ -2,7 +2,7 @@ import { type LoraConfig, LoraModel } from '@lowrank/lora';
 import type { CausalLm } from '@lowrank/models';
 import { type Device, LowrankError, type Tensor } from '@lowrank/tensor';
 import { selectParameters, type TrainableModel, type TrainerSettings } from '@lowrank/trainer';
-import { adapterOptions, type Settings } from '../options/schema.ts';
+import { adapterOptions, flagOf, type Settings } from '../options/schema.ts';
 import { attachAdapters, type Method } from './session.ts';
 
 /** What is trained of a model. Disposing it takes the adapter off again; the model stays. */
@@ -35,6 +35,11 @@ function loraConfig(settings: Settings, base?: string): Partial<LoraConfig> {
   };
 }
 
+/** Does an adapter of the model drop elements in training? */
+export function dropsOut(lora: LoraModel): boolean {
+  return [...lora.adapters.values()].some((a) => a.config.loraDropout > 0);
+}
+
 function targets(names: readonly string[]): readonly string[] | string {
   const [only] = names;
   if (names.length === 1 && (only === 'all-linear' || /[()[\]{}|^$*+?\\]/.test(only!))) return only!;
@@ -60,7 +65,7 @@ export async function makeTrainee(
       throw new LowrankError(
         'train',
         'options of an adapter do not go with --method full',
-        unused.join(', '),
+        unused.map(flagOf).join(', '),
         'Leave them out, or train with --method lora',
       );
     const parameters = device.withClass('weights', () => selectParameters(model, settings.trainable ?? 'all'));
@@ -88,7 +93,7 @@ export async function makeTrainee(
       throw new LowrankError(
         'train',
         'the adapter that is loaded says this already',
-        given.join(', '),
+        given.map(flagOf).join(', '),
         'Leave these options out, or train a fresh adapter',
       );
     if (settings.adapter.length > 1)
@@ -114,7 +119,7 @@ export async function makeTrainee(
 }
 
 /** Settings of the loop in the trainer's terms, with the command line's own defaults. */
-export function trainerSettings(settings: Settings, method: Method, hasEvalData: boolean): TrainerSettings {
+export function trainerSettings(settings: Settings, method: Method): TrainerSettings {
   const s = settings;
   const given = {
     batchSize: s.batchSize,
@@ -134,7 +139,7 @@ export function trainerSettings(settings: Settings, method: Method, hasEvalData:
     rowLength: s.packing ? s.maxLength : undefined,
     recompute: s.recompute,
     chunkRows: s.chunkRows,
-    evalSteps: hasEvalData ? s.evalSteps : undefined,
+    evalSteps: s.evalSteps,
     evalBatchSize: s.evalBatchSize,
     saveSteps: s.saveSteps,
     earlyStopping: s.patience === undefined ? undefined : { patience: s.patience },
