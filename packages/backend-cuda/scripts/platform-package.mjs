@@ -1,4 +1,4 @@
-// Puts the built addon and kernels into build/npm/<platform>: the optional package that `npm install` picks by os and cpu.
+// Puts the built addon and kernels into build/npm/<platform>: what users of this platform install beside @lowrank/backend-cuda.
 //   node scripts/build.mjs && node scripts/platform-package.mjs && npm publish build/npm/linux-x64
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -20,6 +20,6 @@ writeFileSync(
 );
 writeFileSync(
   join(folder, 'README.md'),
-  `# ${name}\n\nThe addon and the compiled kernels of \`@lowrank/backend-cuda\` for ${platform}. Install that package; it brings this one.\n`,
+  `# ${name}\n\nThe addon and the compiled kernels of \`@lowrank/backend-cuda\` for ${platform}. Install both.\n`,
 );
 console.log(`${name}@${version}: ${folder}`);
