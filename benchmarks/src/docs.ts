@@ -154,6 +154,15 @@ function losses(records: readonly Measured[]): string {
   return lines.join('\n') || 'In none of the cases that peers were measured on.';
 }
 
+/** A record's command without what names files. The first records hold their filter without the quotes that it was typed with. */
+function typeable(command: string): string {
+  return command
+    .replace(/ --(out|html) \S+/g, '')
+    .replace(/ --filter ([^'].*?)(?= --|$)/, (whole, text: string) =>
+      /\s/.test(text) ? ` --filter '${text}'` : whole,
+    );
+}
+
 function section(file: string): string {
   const { records } = readRecords(join(folder, file));
   const all = latest(records);
@@ -162,7 +171,7 @@ function section(file: string): string {
   const [first] = records;
   if (!first) return '';
   const { cpu, cores, os, packages } = first.environment;
-  const commands = [...new Set(records.map((r) => r.command.replace(/ --(out|html) \S+/g, '')))];
+  const commands = [...new Set(records.map((r) => typeable(r.command)))];
   const steps = of('train').filter((r) => Object.keys(r.figures).some((k) => k.startsWith('op.')));
   const part = (title: string, suite: BenchRecord['suite'], make: (r: readonly Measured[]) => string) =>
     of(suite).length ? [`### ${title}`, make(of(suite))] : [];

@@ -101,7 +101,7 @@ export function parseOptions(argv: readonly string[]): Options {
     seed: number('seed', values.seed, 0, 0, true),
     list: values.list ?? false,
     help: values.help ?? false,
-    command: ['npm run bench --', ...argv].join(' '),
+    command: ['npm run bench --', ...argv.map(quoted)].join(' '),
   };
 }
 
@@ -129,6 +129,11 @@ function number(option: string, text: string | undefined, otherwise: number, lea
   if (!Number.isFinite(value) || value < least || (whole && !Number.isInteger(value)) || text.trim() === '')
     throw new LowrankError('bench', `--${option} must be a ${whole ? 'whole ' : ''}number of at least ${least}`, text);
   return value;
+}
+
+/** A word as a shell takes it. */
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** Does a name hold the filter's text? `*` stands for anything. */

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { bench } from '../src/bench.ts';
+import { parseOptions } from '../src/options.ts';
 import { readRecords } from '../src/record.ts';
 
 let folder: string;
@@ -104,4 +105,9 @@ test('bad options and record files end with their reason, before anything runs',
   });
   expect(await call(['--filter', 'matmuk'])).toMatchObject({ code: 2, err: expect.stringContaining('Nearest') });
   expect((await call(['--help'])).out).toContain('--suite');
+});
+
+test('the command of a record can be typed again', () => {
+  const { command } = parseOptions(['--suite', 'ops', '--filter', 'ops/matmul 256×1024']);
+  expect(command).toBe("npm run bench -- --suite ops --filter 'ops/matmul 256×1024'");
 });
