@@ -21,11 +21,11 @@ export interface LoraConfig {
   /** Other ranks: a regular expression over the end of a path → r. The first that matches counts. */
   readonly rankPattern: Readonly<Record<string, number>>;
   readonly alphaPattern: Readonly<Record<string, number>>;
-  /** Only layers with these numbers (the first number in the path). */
+  /** Only layers with these numbers (the first number in the path); a whole path among `targetModules` counts whatever its layer. */
   readonly layersToTransform?: readonly number[];
-  /** Name of the list that is numbered (`layers`), where the first number is not the one. */
-  readonly layersPattern?: string;
-  /** Modules that are trained whole, as copies. */
+  /** Names of the lists that are numbered (`layers`), where the first number is not the one. */
+  readonly layersPattern?: string | readonly string[];
+  /** Modules that are trained whole, as copies: those whose path ends so (at no dot, as PEFT has it), with everything in them. */
   readonly modulesToSave?: readonly string[];
   /** true: A uniform in ±1/√in, B zero. `gaussian`: A normal with deviation 1/r, B zero. false: B random too (for tests). */
   readonly initLoraWeights: InitLoraWeights;
@@ -87,6 +87,12 @@ export function resolveConfig(config: Partial<LoraConfig>, modelType?: string): 
     String(out.bias),
   );
   check(
+    !out.layersPattern?.length || out.layersToTransform !== undefined,
+    'lora',
+    'layersPattern needs layersToTransform',
+    String(out.layersPattern),
+  );
+  check(
     [true, false, 'gaussian'].includes(out.initLoraWeights),
     'lora',
     'unknown initLoraWeights',
@@ -110,6 +116,8 @@ const unsupported = [
   'kasa_config',
   'velora_config',
   'monteclora_config',
+  'megatron_config',
+  'ensure_weight_tying',
 ];
 
 function isUnset(v: unknown): boolean {
@@ -169,7 +177,6 @@ export function fromPeftJson(json: unknown): LoraConfig {
     `init_lora_weights: ${JSON.stringify(init)}`,
     'Convert it with PEFT (save_pretrained with path_initial_model_for_weight_conversion) first',
   );
-  const layersPattern = Array.isArray(j.layers_pattern) ? j.layers_pattern[0] : j.layers_pattern;
   return resolveConfig({
     r: j.r as number,
     loraAlpha: j.lora_alpha as number,
@@ -182,7 +189,7 @@ export function fromPeftJson(json: unknown): LoraConfig {
     initLoraWeights: typeof init === 'boolean' || init === 'gaussian' ? init : true,
     ...optional('exclude_modules', 'excludeModules'),
     ...(isUnset(j.layers_to_transform) ? {} : { layersToTransform: list(j.layers_to_transform) as number[] }),
-    ...(isUnset(layersPattern) ? {} : { layersPattern: layersPattern as string }),
+    ...optional('layers_pattern', 'layersPattern'),
     ...optional('modules_to_save', 'modulesToSave'),
     ...optional('task_type', 'taskType'),
     ...optional('base_model_name_or_path', 'baseModelNameOrPath'),

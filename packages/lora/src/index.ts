@@ -7,8 +7,9 @@ export {
   resolveConfig,
   toPeftJson,
 } from './config.ts';
+export type { TrainedCopy } from './copies.ts';
 export { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair } from './layer.ts';
 export { type Candidate, editDistance, layerOf, matchTargets, nearest, rankAndScale } from './match.ts';
-export { type Adapter, LoraModel, type TrainedCopy } from './model.ts';
+export { type Adapter, LoraModel } from './model.ts';
 export { type AdapterFiles, adapterFiles, loadAdapter, saveAdapter } from './peft-files.ts';
 export { peftTensors } from './peft-keys.ts';

@@ -33,12 +33,13 @@ function matches(path: string, rule: readonly string[] | string, option: string)
   return typeof rule === 'string' ? fullMatch(rule, path, option) : rule.some((name) => endsWithName(path, name));
 }
 
-/** The number of the layer that a path lies in: the first number after a dotted part, or after `pattern`. */
-export function layerOf(path: string, pattern?: string): number | undefined {
-  const found = pattern
-    ? new RegExp(`^(?:.*?\\.)?${pattern}\\.(\\d+)\\.`).exec(path)
-    : /^(?:.*?\.)?[^.]+\.(\d+)\./.exec(path);
-  return found ? Number(found[1]) : undefined;
+/** The number of the layer that a path lies in: the first number after a dotted part, or after the first of `patterns` that is there. */
+export function layerOf(path: string, patterns?: string | readonly string[]): number | undefined {
+  for (const pattern of patterns?.length ? [patterns].flat() : ['[^.]+']) {
+    const found = new RegExp(`^(?:.*?\\.)?${pattern}\\.(\\d+)\\.`).exec(path);
+    if (found) return Number(found[1]);
+  }
+  return undefined;
 }
 
 /** Letters to change, insert or delete to turn a into b. */
@@ -80,7 +81,7 @@ export function matchTargets(candidates: readonly Candidate[], config: LoraConfi
   const allLinear = typeof targetModules === 'string' && targetModules.toLowerCase() === 'all-linear';
   const excluded = (path: string) =>
     (excludeModules !== undefined && matches(path, excludeModules, 'excludeModules')) ||
-    modulesToSave.some((name) => endsWithName(path, name) || path.split('.').includes(name));
+    modulesToSave.some((name) => `.${path}.`.includes(`.${name}.`));
   const hit = ({ path, kind }: Candidate) =>
     allLinear ? kind === 'linear' : matches(path, targetModules, 'targetModules');
   if (Array.isArray(targetModules))
@@ -92,8 +93,10 @@ export function matchTargets(candidates: readonly Candidate[], config: LoraConfi
   const named = candidates.filter(hit);
   if (!named.length) noMatch('targetModules', String(targetModules), candidates);
   const layers = layersToTransform === undefined ? undefined : new Set(layersToTransform);
+  // a whole path in the list is meant as it is, whatever its layer: PEFT's rule
+  const whole = (path: string) => Array.isArray(targetModules) && targetModules.includes(path);
   const found = named.filter(
-    ({ path }) => !excluded(path) && (!layers || layers.has(layerOf(path, layersPattern) ?? -1)),
+    ({ path }) => !excluded(path) && (!layers || whole(path) || layers.has(layerOf(path, layersPattern) ?? -1)),
   );
   if (layers) {
     const there = new Set(named.map((c) => layerOf(c.path, layersPattern)));

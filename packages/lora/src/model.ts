@@ -1,6 +1,5 @@
 import {
   check,
-  DenseWeight,
   type Device,
   Embedding,
   keep,
@@ -12,8 +11,9 @@ import {
   type Tensor,
 } from '@lowrank/tensor';
 import { type LoraConfig, resolveConfig } from './config.ts';
+import { Copies, type TrainedCopy } from './copies.ts';
 import { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair, type LoraState } from './layer.ts';
-import { type Candidate, matchTargets, nearest, rankAndScale } from './match.ts';
+import { type Candidate, matchTargets, rankAndScale } from './match.ts';
 import { initializers } from './variants/index.ts';
 
 /** One adapter: its configuration and what it trains. */
@@ -24,16 +24,6 @@ export interface Adapter {
   readonly pairs: ReadonlyMap<string, LoraPair>;
   /** Whole copies (`modulesToSave`) and biases that are trained, by parameter path. */
   readonly copies: ReadonlyMap<string, TrainedCopy>;
-}
-
-/** A parameter of the base that an adapter replaces by a trained copy. */
-export interface TrainedCopy {
-  readonly kind: 'module' | 'bias';
-  readonly tensor: Tensor;
-  /** Puts the copy in place, or the original back. */
-  use(copy: boolean): void;
-  /** The tensor that the copy stands in for. */
-  readonly original: Tensor;
 }
 
 /** Distance between the random numbers of neighbouring layers: initializers use `site` and `site + 1`. */
@@ -51,10 +41,12 @@ export class LoraModel implements Disposable {
   readonly #state: LoraState = { active: [], enabled: true, training: false, seed: undefined };
   readonly #layers = new Map<string, LoraLinearLayer | LoraEmbeddingLayer>();
   readonly #settled = new Set<string>();
+  readonly #copies: Copies;
 
   constructor(model: Module, device: Device, options: { modelType?: string } = {}) {
     this.model = model;
     this.device = device;
+    this.#copies = new Copies(model, device);
     this.#modelType = options.modelType ?? (model as { config?: { modelType?: string } }).config?.modelType;
     for (const [, t] of model.namedParameters()) if (t.dtype !== 'u8') t.requireGrad(false);
   }
@@ -75,6 +67,11 @@ export class LoraModel implements Disposable {
   /** Names of the adapters whose updates count now. */
   get active(): readonly string[] {
     return this.#state.active;
+  }
+
+  /** Names of the adapters whose updates are in the base (`settle`). */
+  get merged(): ReadonlySet<string> {
+    return this.#settled;
   }
 
   /** Dropout applies only while this is on. */
@@ -103,44 +100,55 @@ export class LoraModel implements Disposable {
     const resolved = resolveConfig(config, this.#modelType);
     const candidates = this.candidates();
     const targets = matchTargets(candidates, resolved);
-    const initialize = initializers.get(resolved.initLoraWeights)!;
-    const pairs = new Map<string, LoraPair>();
-    this.device.withClass('adapters', () =>
-      noGrad(() => {
-        const seed = this.device.seed(options.seed ?? 0);
-        for (const path of targets) {
-          const site = candidates.findIndex((c) => c.path === path) * sitesALayer;
-          const { r, scale } = rankAndScale(resolved, path);
-          const module = this.model.at(path);
-          const { a, b } = keep(
-            scope(() => {
-              if (module instanceof Linear)
-                return initialize(
-                  this.device,
-                  { r, inFeatures: module.inFeatures, outFeatures: module.outFeatures },
-                  seed,
-                  site,
-                );
-              const [rows, width] = (module as Embedding).weight.shape as [number, number];
-              return { a: this.device.zeros([r, rows]), b: this.device.random([width, r], { seed, site }) };
-            }),
-          );
-          pairs.set(path, { a, b, scale, dropout: resolved.loraDropout, site });
-        }
-        seed.dispose();
-      }),
-    );
-    const adapter: Adapter = { name, config: resolved, pairs, copies: this.#copies(resolved, targets) };
-    this.#adapters.set(name, adapter);
-    for (const [path, pair] of pairs) this.#layer(path).pairs.set(name, pair);
+    this.#placeCopies([...this.#settled]);
+    let copies: Map<string, TrainedCopy> | undefined;
+    try {
+      copies = this.#copies.make(resolved, targets);
+      const pairs = this.#pairs(resolved, targets, candidates, options.seed ?? 0);
+      for (const [path, pair] of pairs) this.#layer(path).pairs.set(name, pair);
+      this.#adapters.set(name, { name, config: resolved, pairs, copies });
+    } catch (error) {
+      for (const { tensor } of copies?.values() ?? []) tensor.dispose();
+      throw error;
+    } finally {
+      this.#apply();
+    }
     if (this.#adapters.size === 1) this.setAdapter(name);
-    return adapter;
+    return this.#adapter(name);
+  }
+
+  /** Fresh pairs, by path. None is left where one cannot be made. */
+  #pairs(
+    config: LoraConfig,
+    targets: readonly string[],
+    candidates: readonly Candidate[],
+    seedValue: number,
+  ): Map<string, LoraPair> {
+    const initialize = initializers.get(config.initLoraWeights)!;
+    const made = () =>
+      targets.map((path): [string, LoraPair] => {
+        const site = candidates.findIndex((c) => c.path === path) * sitesALayer;
+        const { r, scale } = rankAndScale(config, path);
+        const module = this.model.at(path);
+        const kind = module instanceof Linear ? 'linear' : 'embedding';
+        const [outFeatures, inFeatures] =
+          module instanceof Linear
+            ? [module.outFeatures, module.inFeatures]
+            : ([...(module as Embedding).weight.shape].reverse() as [number, number]);
+        const { a, b } = initialize(this.device, { kind, r, inFeatures, outFeatures }, seed, site);
+        return [path, { a, b, scale, dropout: config.loraDropout, site }];
+      });
+    using seed = keep(this.device.seed(seedValue));
+    return new Map(keep(this.device.withClass('adapters', () => noGrad(() => scope(made)))));
   }
 
   /** Makes these adapters, and no others, count and train. Only one of them may have copies of base parameters. */
   setAdapter(names: string | readonly string[]): void {
-    const list = typeof names === 'string' ? [names] : names;
-    for (const n of list) this.#adapter(n);
+    const list = [...new Set(typeof names === 'string' ? [names] : names)];
+    for (const n of list) {
+      this.#adapter(n);
+      check(!this.#settled.has(n), 'lora', 'an adapter is merged already', n, 'Unmerge it, or delete it');
+    }
     const withCopies = list.filter((n) => this.#adapter(n).copies.size > 0);
     check(
       withCopies.length <= 1,
@@ -148,8 +156,7 @@ export class LoraModel implements Disposable {
       'only one active adapter may train biases or whole modules',
       withCopies.join(', '),
     );
-    for (const a of this.#adapters.values()) for (const c of a.copies.values()) c.use(false);
-    this.#state.active = [...list];
+    this.#state.active = list;
     this.#state.enabled = true;
     this.#apply();
   }
@@ -178,11 +185,12 @@ export class LoraModel implements Disposable {
 
   deleteAdapter(name: string): void {
     const adapter = this.#adapter(name);
-    const settled = this.#settled.delete(name);
-    for (const c of adapter.copies.values()) {
-      c.use(settled);
-      if (!settled) disposeLeaf(c.tensor);
-      else if (!this.#uses(c.original)) c.original.dispose();
+    if (this.#settled.delete(name)) {
+      this.#placeCopies([name]);
+      this.#copies.adopt(adapter.copies.keys());
+    } else {
+      this.#placeCopies([...this.#settled]);
+      for (const { tensor } of adapter.copies.values()) disposeLeaf(tensor);
     }
     for (const [path, { a, b }] of adapter.pairs) {
       this.#layer(path).pairs.delete(name);
@@ -197,6 +205,7 @@ export class LoraModel implements Disposable {
   /** What trains now, by the names of adapter files (`model.layers.0.self_attn.q_proj.lora_A`). */
   trainableParameters(): Map<string, Tensor> {
     const out = new Map<string, Tensor>();
+    if (!this.#state.enabled) return out;
     for (const name of this.#state.active) {
       const tag = this.#state.active.length > 1 ? `.${name}` : '';
       const { pairs, copies } = this.#adapter(name);
@@ -211,11 +220,16 @@ export class LoraModel implements Disposable {
     return out;
   }
 
-  /** Numbers that train, numbers in all (a quantized weight counts its values, not its bytes), and their ratio. */
+  /**
+   * Numbers that train, numbers in all, and their ratio, as PEFT counts them: a quantized weight by its values, not its bytes; whole copies
+   * beside what they stand in for; biases once.
+   */
   counts(): { trainable: number; total: number; share: number } {
     let trainable = 0;
     for (const t of this.trainableParameters().values()) trainable += t.size;
     let total = trainable;
+    for (const name of this.#state.enabled ? this.#state.active : [])
+      for (const { kind, tensor } of this.#adapter(name).copies.values()) if (kind === 'bias') total -= tensor.size;
     const seen = new Set<Tensor>();
     for (const [, m] of this.model.namedModules())
       if (m instanceof Linear) {
@@ -243,11 +257,6 @@ export class LoraModel implements Disposable {
 
   [Symbol.dispose](): void {
     this.dispose();
-  }
-
-  #uses(tensor: Tensor): boolean {
-    for (const [, m] of this.model.namedModules()) for (const t of m.own().values()) if (t === tensor) return true;
-    return false;
   }
 
   #adapter(name: string): Adapter {
@@ -278,20 +287,20 @@ export class LoraModel implements Disposable {
       const module = this.model.at(path) as Linear | Embedding;
       module.adapter = layer.active.length ? (layer as never) : undefined;
     }
-    const inPlace: TrainedCopy[] = [];
     for (const a of this.#adapters.values()) {
       const on = this.#state.enabled && this.#state.active.includes(a.name);
       for (const { a: pa, b } of a.pairs.values()) {
         pa.requireGrad(on);
         b.requireGrad(on);
       }
-      for (const c of a.copies.values()) {
-        c.tensor.requireGrad(on);
-        c.use(false);
-        if (on || this.#settled.has(a.name)) inPlace.push(c);
-      }
+      for (const { tensor } of a.copies.values()) tensor.requireGrad(on);
     }
-    for (const c of inPlace) c.use(true);
+    this.#placeCopies([...this.#settled, ...(this.#state.enabled ? this.#state.active : [])]);
+  }
+
+  /** The copies of these adapters in place, later ones first; the base's own everywhere else. */
+  #placeCopies(names: readonly string[]): void {
+    this.#copies.place(new Map(names.flatMap((n) => [...(this.#adapters.get(n)?.copies ?? [])])));
   }
 
   /**
@@ -306,73 +315,6 @@ export class LoraModel implements Disposable {
     }
     this.#state.active = this.#state.active.filter((n) => !on || !names.includes(n));
     this.#apply();
-  }
-
-  /** Trained copies of base parameters: whole modules, and biases as `bias` says. */
-  #copies(config: LoraConfig, targets: readonly string[]): Map<string, TrainedCopy> {
-    const out = new Map<string, TrainedCopy>();
-    const modules = [...this.model.namedModules()];
-    const copy = (t: Tensor) =>
-      this.device.withClass('adapters', () => noGrad(() => keep(scope(() => t.cast('f32').add(0)))));
-    for (const name of config.modulesToSave ?? []) {
-      const found = modules.filter(([path, m]) => m.own().size > 0 && (path === name || path.endsWith(`.${name}`)));
-      if (!found.length)
-        throw new LowrankError(
-          'lora',
-          'modulesToSave matches nothing',
-          name,
-          `Nearest: ${nearest(
-            name,
-            modules.filter(([, m]) => m.own().size > 0).map(([p]) => p),
-          ).join(', ')}`,
-        );
-      for (const [path, m] of found) {
-        if (m instanceof Linear) {
-          const original = m.weight;
-          const operand = original.operand();
-          check('weight' in operand, 'lora', 'modulesToSave needs a dense weight', path);
-          const tensor = copy(operand.weight);
-          const replacement = new DenseWeight(tensor);
-          out.set(`${path}.weight`, {
-            kind: 'module',
-            tensor,
-            original: operand.weight,
-            use: (on) => void (m.weight = on ? replacement : original),
-          });
-        } else if (m instanceof Embedding) {
-          const original = m.weight;
-          const tensor = copy(original);
-          out.set(`${path}.weight`, {
-            kind: 'module',
-            tensor,
-            original,
-            use: (on) => void (m.weight = on ? tensor : original),
-          });
-        } else
-          for (const [key, original] of m.own()) {
-            const tensor = copy(original);
-            out.set(`${path}.${key}`, {
-              kind: 'module',
-              tensor,
-              original,
-              use: (on) => m.setParameter(key, on ? tensor : original),
-            });
-          }
-      }
-    }
-    if (config.bias !== 'none')
-      for (const [path, m] of modules)
-        if (m instanceof Linear && m.bias && (config.bias === 'all' || targets.includes(path))) {
-          const original = m.bias;
-          const tensor = copy(original);
-          out.set(`${path}.bias`, {
-            kind: 'bias',
-            tensor,
-            original,
-            use: (on) => void (m.bias = on ? tensor : original),
-          });
-        }
-    return out;
   }
 }
 

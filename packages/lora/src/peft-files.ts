@@ -31,10 +31,17 @@ export async function saveAdapter(lora: LoraModel, name: string): Promise<Map<st
     data[key] = { dtype: 'F32', shape: t.shape, data: (await t.toArray()) as Float32Array };
   const text = new TextEncoder();
   return new Map([
-    [configFile, text.encode(sortedJson(toPeftJson(adapter.config)))],
+    [configFile, text.encode(sortedJson(toPeftJson(writtenConfig(adapter))))],
     [weightsFile, serializeSafetensors(data, { format: 'pt' })],
     ['README.md', text.encode(card(adapter.config))],
   ]);
+}
+
+/** PEFT takes no `layers_to_transform` beside a regular expression or `all-linear`: the modules are listed then. */
+function writtenConfig({ config, pairs }: Adapter): LoraConfig {
+  if (typeof config.targetModules !== 'string' || !config.layersToTransform) return config;
+  const { layersToTransform: _, layersPattern: __, ...rest } = config;
+  return { ...rest, targetModules: [...pairs.keys()] };
 }
 
 function card(config: LoraConfig): string {

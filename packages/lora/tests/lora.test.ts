@@ -1,7 +1,15 @@
 import { keep, noGrad, scope } from '@lowrank/tensor';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Candidate, LoraModel, layerOf, matchTargets, rankAndScale, resolveConfig } from '../src/index.ts';
+import {
+  type Adapter,
+  type Candidate,
+  LoraModel,
+  layerOf,
+  matchTargets,
+  rankAndScale,
+  resolveConfig,
+} from '../src/index.ts';
 import { loadFamily, useDevice } from './support.ts';
 
 const at = useDevice();
@@ -65,6 +73,28 @@ describe('targets', () => {
     expect(rankAndScale(c, 'model.layers.1.self_attn.q_proj')).toEqual({ r: 2, alpha: 8, scale: 4 });
     expect(rankAndScale(c, 'model.layers.1.mlp.down_proj')).toEqual({ r: 4, alpha: 32, scale: 8 });
     expect(rankAndScale({ ...c, useRslora: true }, 'model.layers.1.mlp.down_proj').scale).toBe(16);
+  });
+
+  test('layersToTransform spares whole paths, and takes several patterns, as PEFT has it', () => {
+    expect(paths({ targetModules: ['q_proj', 'lm_head'], layersToTransform: [1] })).toEqual([
+      'model.layers.1.self_attn.q_proj',
+      'lm_head',
+    ]);
+    expect(paths({ layersToTransform: [0], layersPattern: ['blocks', 'layers'] })).toEqual([
+      'model.layers.0.self_attn.q_proj',
+    ]);
+    expect(layerOf('a.blocks.5.x.layers.7.y', ['layers', 'blocks'])).toBe(7);
+    expect(() => paths({ layersPattern: 'layers' })).toThrow('layersPattern needs layersToTransform');
+  });
+
+  test('modules trained whole take everything in them out of the targets', () => {
+    expect(paths({ targetModules: 'all-linear', modulesToSave: ['layers.0', '1.mlp'] })).toEqual([
+      'model.layers.1.self_attn.q_proj',
+      'model.layers.1.self_attn.v_proj',
+      'model.layers.2.self_attn.q_proj',
+      'model.layers.2.self_attn.v_proj',
+      'model.layers.2.mlp.down_proj',
+    ]);
   });
 
   test('a name matches exactly the paths that end in it at a dot', () => {
@@ -168,6 +198,49 @@ describe('adapters on one base', () => {
     close();
   });
 
+  test('an adapter named twice counts once', async () => {
+    const { lora, logits, close } = await setUp();
+    lora.addAdapter('a', { targetModules: ['q_proj'], initLoraWeights: false });
+    const once = await logits();
+    lora.setAdapter(['a', 'a']);
+    expect(await logits()).toEqual(once);
+    close();
+  });
+
+  test('gaussian and random starts, of linear layers and of embeddings', async () => {
+    const { lora, close } = await setUp();
+    const start = async (initLoraWeights: 'gaussian' | false) => {
+      const name = `of ${initLoraWeights}`;
+      const targetModules = ['q_proj', 'embed_tokens'];
+      const { pairs } = lora.addAdapter(name, {
+        r: 16,
+        rankPattern: { '0.*q_proj': 4 },
+        targetModules,
+        initLoraWeights,
+      });
+      const spread = async (path: string) => {
+        const { a, b } = pairs.get(path)!;
+        const rms = async (t: typeof a) => Math.sqrt((await t.toArray()).reduce((sum, x) => sum + x * x, 0) / t.size);
+        return [await rms(a), await rms(b)];
+      };
+      return [await spread('model.layers.0.self_attn.q_proj'), await spread('model.embed_tokens')].flat();
+    };
+    const near = (got: number[], want: number[]) =>
+      got.forEach((x, i) => void expect(Math.abs(x - want[i]!)).toBeLessThan(0.15 * want[i]! + 1e-9));
+    near(await start('gaussian'), [1 / 4, 0, 0, 1]);
+    near(await start(false), [1 / Math.sqrt(3 * 64), 1 / Math.sqrt(3 * 4), 1, 1]);
+    close();
+  });
+
+  test('nothing trains while adapters are off', async () => {
+    const { lora, close } = await setUp();
+    lora.addAdapter('a', { targetModules: ['q_proj'] });
+    lora.disableAdapters();
+    expect(lora.trainableParameters().size).toBe(0);
+    expect(lora.counts().trainable).toBe(0);
+    close();
+  });
+
   test('dropout needs a seed, acts in training alone, and follows the seed', async () => {
     const { lora, logits, close } = await setUp();
     const { device } = at;
@@ -185,6 +258,97 @@ describe('adapters on one base', () => {
     lora.training = false;
     expect(await logits()).toEqual(still);
     seed.dispose();
+    close();
+  });
+});
+
+describe('parameters trained whole', () => {
+  /** Writes other values over an adapter's copies. */
+  const change = (adapter: Adapter, value: number) => {
+    for (const { tensor } of adapter.copies.values())
+      at.device.write(tensor, new Float32Array(tensor.size).fill(value));
+  };
+
+  async function setUp(name: string) {
+    const { device } = at;
+    const model = await loadFamily(device, `families/${name}`);
+    const lora = new LoraModel(model, device);
+    const ids = keep(device.tensor([[1, 5, 9, 2]], { dtype: 'i32' }));
+    const logits = async () => {
+      using y = noGrad(() => scope(() => model.forward(ids)));
+      return Array.from((await y.toArray()) as Float32Array);
+    };
+    const close = () => {
+      for (const x of [ids, lora, model]) x.dispose();
+    };
+    return { model, lora, logits, close };
+  }
+
+  test('two adapters with copies of one module do not see each other’s', async () => {
+    const { lora, logits, close } = await setUp('llama');
+    const base = await logits();
+    const options = { targetModules: ['q_proj'], modulesToSave: ['lm_head'] };
+    const a = lora.addAdapter('a', options);
+    change(a, 1);
+    const withA = await logits();
+    const b = lora.addAdapter('b', options); // while a's copy is in place
+    expect(await logits()).toEqual(withA);
+    lora.setAdapter('b');
+    expect(await logits()).toEqual(base);
+    change(b, 2);
+    const withB = await logits();
+    expect(withB).not.toEqual(withA);
+    expect(await lora.withoutAdapters(logits)).toEqual(base);
+    lora.setAdapter('a');
+    expect(await logits()).toEqual(withA);
+    lora.deleteAdapter('a');
+    expect(await logits()).toEqual(base);
+    lora.setAdapter('b');
+    expect(await logits()).toEqual(withB);
+    expect(() => lora.setAdapter(['b', 'a'])).toThrow('no such adapter: a');
+    close();
+  });
+
+  test('a module’s bias is part of it, and comes once where biases train too', async () => {
+    const { lora, close } = await setUp('qwen2');
+    const { copies } = lora.addAdapter('a', { targetModules: ['o_proj'], modulesToSave: ['q_proj'], bias: 'all' });
+    const paths = [...copies.keys()].filter((p) => p.startsWith('model.layers.0'));
+    expect(paths).toEqual([
+      'model.layers.0.self_attn.q_proj.weight',
+      'model.layers.0.self_attn.q_proj.bias',
+      'model.layers.0.self_attn.k_proj.bias',
+      'model.layers.0.self_attn.v_proj.bias',
+    ]);
+    close();
+  });
+
+  test('names match the ends of paths as in PEFT, and modules are taken with all that is in them', async () => {
+    const { lora, close } = await setUp('llama');
+    const of = (name: string, modulesToSave: string[]) => [
+      ...lora.addAdapter(name, { targetModules: ['q_proj'], modulesToSave }).copies.keys(),
+    ];
+    expect(of('a', ['norm'])).toEqual([
+      'model.layers.0.input_layernorm.weight',
+      'model.layers.0.post_attention_layernorm.weight',
+      'model.layers.1.input_layernorm.weight',
+      'model.layers.1.post_attention_layernorm.weight',
+      'model.norm.weight',
+    ]);
+    expect(of('b', ['1.mlp'])).toEqual(['gate', 'up', 'down'].map((p) => `model.layers.1.mlp.${p}_proj.weight`));
+    close();
+  });
+
+  test('an adapter that cannot be made leaves nothing', async () => {
+    const { lora, logits, close } = await setUp('qwen2');
+    const base = await logits();
+    const { live } = at.device.memory();
+    const attempt = (modulesToSave: string[]) => () =>
+      lora.addAdapter('a', { targetModules: ['q_proj', 'v_proj'], modulesToSave, bias: 'all' });
+    expect(attempt(['lm_head', 'lm_haed'])).toThrow('modulesToSave matches nothing: lm_haed. Nearest: lm_head');
+    expect(attempt(['proj'])).toThrow('a module is a target and in modulesToSave: model.layers.0.self_attn.q_proj');
+    expect(lora.adapters.size).toBe(0);
+    expect(at.device.memory().live).toBe(live);
+    expect(await logits()).toEqual(base);
     close();
   });
 });

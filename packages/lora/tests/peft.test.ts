@@ -5,7 +5,15 @@ import { join } from 'node:path';
 import { decode, keep, noGrad, scope } from '@lowrank/tensor';
 import { Dataset, Trainer } from '@lowrank/trainer';
 import { describe, expect, test } from 'vitest';
-import { LoraModel, peftTensors, saveAdapter } from '../src/index.ts';
+import {
+  adapterFiles,
+  fromPeftJson,
+  LoraModel,
+  loadAdapter,
+  peftTensors,
+  resolveConfig,
+  saveAdapter,
+} from '../src/index.ts';
 import { loadAdapterFolder, saveAdapterFolder } from '../src/node.ts';
 import { fixtures, loadFamily, openTensors, recorded, relative, useDevice } from './support.ts';
 
@@ -140,6 +148,21 @@ describe('folders', () => {
     await rm(dir, { recursive: true });
   });
 
+  test('PEFT takes no layers_to_transform beside all-linear: modules are listed instead', async () => {
+    const { device } = at;
+    const model = await loadFamily(device, 'families/llama');
+    const lora = new LoraModel(model, device);
+    lora.addAdapter('default', { targetModules: 'all-linear', excludeModules: ['q_proj'], layersToTransform: [1] });
+    const files = await saveAdapter(lora, 'default');
+    const json = JSON.parse(new TextDecoder().decode(files.get('adapter_config.json')));
+    expect(json.layers_to_transform).toBeNull();
+    expect(json.target_modules).toEqual([...lora.adapters.get('default')!.pairs.keys()]);
+    const again = await loadAdapter(lora, adapterFiles(files), { name: 'again' });
+    expect([...again.pairs.keys()]).toEqual(json.target_modules);
+    lora.dispose();
+    model.dispose();
+  });
+
   test('an adapter for another base is refused with keys, shapes and nearest modules, and leaves nothing', async () => {
     const { device } = at;
     const model = await loadFamily(device, 'families/qwen3');
@@ -160,5 +183,76 @@ describe('folders', () => {
     await rm(dir, { recursive: true });
     lora.dispose();
     model.dispose();
+  });
+});
+
+describe('adapter_config.json', () => {
+  /** What PEFT 0.21.2 writes for `LoraConfig(target_modules=["q_proj"])`. */
+  const current = {
+    task_type: null,
+    peft_type: 'LORA',
+    auto_mapping: null,
+    peft_version: '0.21.2',
+    base_model_name_or_path: null,
+    revision: null,
+    inference_mode: true,
+    r: 8,
+    target_modules: ['q_proj'],
+    exclude_modules: null,
+    lora_alpha: 8,
+    lora_dropout: 0.0,
+    fan_in_fan_out: false,
+    bias: 'none',
+    use_rslora: false,
+    modules_to_save: null,
+    init_lora_weights: true,
+    layers_to_transform: null,
+    layers_pattern: null,
+    rank_pattern: {},
+    alpha_pattern: {},
+    megatron_config: null,
+    megatron_core: 'megatron.core',
+    trainable_token_indices: null,
+    loftq_config: {},
+    eva_config: null,
+    corda_config: null,
+    lora_ga_config: null,
+    use_dora: false,
+    velora_config: null,
+    alora_invocation_tokens: null,
+    use_qalora: false,
+    qalora_group_size: 16,
+    monteclora_config: null,
+    layer_replication: null,
+    lora_bias: false,
+    target_parameters: null,
+    use_bdlora: null,
+    arrow_config: null,
+    kasa_config: null,
+    ensure_weight_tying: false,
+  };
+
+  test('of the current PEFT is read, unknown keys and all', () => {
+    expect(fromPeftJson({ ...current, a_key_of_tomorrow: 3 })).toEqual(
+      resolveConfig({ r: 8, loraAlpha: 8, targetModules: ['q_proj'] }),
+    );
+    expect(fromPeftJson({ ...current, layers_to_transform: 1, layers_pattern: ['h', 'layers'] })).toMatchObject({
+      layersToTransform: [1],
+      layersPattern: ['h', 'layers'],
+    });
+  });
+
+  test.each([
+    { use_dora: true },
+    { lora_bias: true },
+    { ensure_weight_tying: true },
+    { trainable_token_indices: [3] },
+    { target_parameters: ['x'] },
+    { layer_replication: [[0, 4]] },
+    { init_lora_weights: 'pissa' },
+    { fan_in_fan_out: true },
+    { peft_type: 'LOHA' },
+  ])('a setting that changes results is refused: %o', (o) => {
+    expect(() => fromPeftJson({ ...current, ...o })).toThrow(Object.keys(o)[0]);
   });
 });

@@ -1,5 +1,6 @@
 import type { LoraModel } from '@lowrank/lora';
 import {
+  check,
   DenseWeight,
   Embedding,
   type FloatDType,
@@ -40,7 +41,10 @@ export interface MergeReport {
   readonly weights: readonly MergedWeight[];
   /** The weight that lost most, by `errorOverUpdate`. */
   readonly worst: MergedWeight | undefined;
-  /** Takes the merge back: the old weights where they were kept, the sum minus the update elsewhere (which rounds). */
+  /**
+   * Takes the merge back, once: the old weights where they were kept, the sum minus the update elsewhere (which rounds). The adapters are
+   * active again beside those that are (of those that train biases or whole modules, only they). Throws, and changes nothing, where an adapter was deleted, or kept weights were merged into again.
+   */
   unmerge(): Promise<void>;
   /** Frees kept originals. */
   dispose(): void;
@@ -65,8 +69,18 @@ function changes(lora: LoraModel, names: readonly string[]): Change[] {
         name,
         `There: ${[...lora.adapters.keys()].join(', ') || 'none'}`,
       );
+    check(!lora.merged.has(name), 'merge', 'the adapter is merged already', name);
     for (const [path, pair] of adapter.pairs) byPath.set(path, [...(byPath.get(path) ?? []), pair]);
   }
+  for (const { name, copies } of lora.adapters.values())
+    for (const path of byPath.keys())
+      check(
+        !copies.has(`${path}.weight`),
+        'merge',
+        'a weight is trained whole by another adapter',
+        `${path}, ${name}`,
+        'Merge or delete that one first',
+      );
   return [...byPath].map(([path, pairs]) => {
     const module = lora.model.at(path) as Linear | Embedding;
     const embedding = module instanceof Embedding;
@@ -170,9 +184,11 @@ function isShared(lora: LoraModel, old: LinearWeight | Tensor): boolean {
  * added to, and quantized again; the report says what that cost. Whole copies and biases that an adapter trained stay in place.
  */
 export async function mergeAdapter(lora: LoraModel, options: MergeOptions = {}): Promise<MergeReport> {
-  const names = options.adapters ?? lora.active;
+  const names = [...new Set(options.adapters ?? lora.active)];
   if (!names.length) throw new LowrankError('merge', 'no adapter is active', '', 'Name one, or set one first');
   const list = changes(lora, names);
+  const whole = names.filter((n) => lora.adapters.get(n)!.copies.size > 0);
+  check(whole.length <= 1, 'merge', 'only one of the adapters may train biases or whole modules', whole.join(', '));
   const made: { change: Change; weight: LinearWeight | Tensor; facts: MergedWeight }[] = [];
   try {
     for (const change of list) made.push({ change, ...(await mergeOne(change, options, 1)) });
@@ -195,13 +211,25 @@ export async function mergeAdapter(lora: LoraModel, options: MergeOptions = {}):
       undefined,
     ),
     unmerge: async () => {
+      for (const name of names)
+        check(lora.merged.has(name), 'unmerge', 'the adapter is not merged', name, 'It was unmerged or deleted');
+      for (const [i, { change, weight }] of made.entries())
+        check(
+          !originals[i] || change.module.weight === weight,
+          'unmerge',
+          'another merge came after',
+          change.path,
+          'Unmerge the last one first',
+        );
       for (const [i, { change }] of made.entries()) {
         const kept = originals[i];
         originals[i] = undefined;
         swap(change.module, kept ?? (await mergeOne(change, {}, -1)).weight).dispose();
       }
       lora.settle(names, false);
-      lora.setAdapter(names);
+      const trainsWhole = (name: string) => lora.adapters.get(name)!.copies.size > 0;
+      const others = lora.active.filter((n) => !(trainsWhole(n) && names.some(trainsWhole)));
+      lora.setAdapter([...others, ...names]);
     },
     dispose: () => {
       for (const [i, old] of originals.entries()) {

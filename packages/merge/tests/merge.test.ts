@@ -99,6 +99,51 @@ describe('merging into dense weights', () => {
     model.dispose();
   });
 
+  test('an adapter merges once and unmerges once, and others stay as they are', async () => {
+    const model = await family('llama');
+    const lora = new LoraModel(model, device);
+    const base = await logits(model);
+    const options = { targetModules: ['q_proj', 'o_proj'], initLoraWeights: false } as const;
+    lora.addAdapter('a', options, { seed: 1 });
+    lora.addAdapter('b', options, { seed: 2 });
+    lora.setAdapter(['a', 'b']);
+    const both = await logits(model);
+    const a = await mergeAdapter(lora, { adapters: ['a', 'a'], keepOriginals: true });
+    expect(relative(await logits(model), both)).toBeLessThan(1e-5);
+    await expect(mergeAdapter(lora, { adapters: ['a'] })).rejects.toThrow('the adapter is merged already: a');
+    expect(() => lora.setAdapter('a')).toThrow('an adapter is merged already: a');
+    const b = await mergeAdapter(lora, { adapters: ['b'], keepOriginals: true });
+    await expect(a.unmerge()).rejects.toThrow('another merge came after');
+    expect(relative(await logits(model), both)).toBeLessThan(1e-5);
+    await b.unmerge();
+    await expect(b.unmerge()).rejects.toThrow('the adapter is not merged: b');
+    await a.unmerge();
+    expect(lora.active).toEqual(['b', 'a']);
+    expect(relative(await logits(model), both)).toBeLessThan(1e-5);
+    lora.disableAdapters();
+    expect(await logits(model)).toEqual(base);
+    for (const report of [a, b]) report.dispose();
+    lora.dispose();
+    model.dispose();
+  });
+
+  test('a weight that an adapter trains whole is not merged into by another', async () => {
+    const model = await family('llama');
+    const lora = new LoraModel(model, device);
+    lora.addAdapter('whole', { targetModules: ['q_proj'], modulesToSave: ['lm_head'] });
+    lora.addAdapter('low', { targetModules: ['lm_head'] });
+    await expect(mergeAdapter(lora, { adapters: ['low'] })).rejects.toThrow(
+      'a weight is trained whole by another adapter: lm_head, whole',
+    );
+    const merged = await mergeAdapter(lora, { adapters: ['whole'] });
+    lora.deleteAdapter('whole');
+    lora.setAdapter('low');
+    await mergeAdapter(lora);
+    merged.dispose();
+    lora.dispose();
+    model.dispose();
+  });
+
   test('safe merging refuses what is not finite and leaves the model alone', async () => {
     const model = await family('llama');
     const lora = new LoraModel(model, device);

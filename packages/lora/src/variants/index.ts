@@ -4,8 +4,9 @@ import { gaussian } from './gaussian.ts';
 import { kaiming } from './kaiming.ts';
 import { random } from './random.ts';
 
-/** Sizes of one low-rank pair: A [r, inFeatures], B [outFeatures, r]. */
+/** One low-rank pair: A [r, inFeatures], B [outFeatures, r]. Of an embedding, `inFeatures` are rows and `outFeatures` its width. */
 export interface PairShape {
+  readonly kind: 'linear' | 'embedding';
   readonly r: number;
   readonly inFeatures: number;
   readonly outFeatures: number;

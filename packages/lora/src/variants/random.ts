@@ -1,15 +1,15 @@
 import type { Initializer } from './index.ts';
 import { kaiming } from './kaiming.ts';
 
-/** A as `kaiming`, B uniform in ±1/√r: the adapter changes the model from the start. For tests. */
+/** A as `kaiming`, B uniform in ±1/√r; of an embedding both standard normal. The adapter changes the model from the start: for tests. */
 export const random: Initializer = (device, shape, seed, site) => {
-  const bound = 1 / Math.sqrt(shape.r);
-  const { a, b } = kaiming(device, shape, seed, site);
-  b.dispose();
+  const { kind, r, inFeatures, outFeatures } = shape;
+  const other = { seed, site: site + 1 };
+  if (kind === 'embedding')
+    return { a: device.random([r, inFeatures], { seed, site }), b: device.random([outFeatures, r], other) };
+  const bound = 1 / Math.sqrt(r);
   return {
-    a,
-    b: device
-      .random([shape.outFeatures, shape.r], { seed, site: site + 1, distribution: 'uniform' })
-      .affine(2 * bound, -bound),
+    a: kaiming(device, shape, seed, site).a,
+    b: device.random([outFeatures, r], { ...other, distribution: 'uniform' }).affine(2 * bound, -bound),
   };
 };
