@@ -56,6 +56,11 @@ class Slot {
     this.#copy = copy;
   }
 
+  /** What the copy in place stands in for. */
+  get base(): Tensor | undefined {
+    return this.#base && tensorOf(this.#base);
+  }
+
   /** The copy in place is the base's own from now on. Gives what it replaced. */
   adopt(): Tensor | LinearWeight | undefined {
     const old = this.#base;
@@ -80,12 +85,17 @@ export class Copies {
     for (const [path, slot] of this.#slots) slot.put(wanted.get(path)?.tensor);
   }
 
+  /** The base's own tensors where copies are in place. */
+  replaced(): Tensor[] {
+    return [...this.#slots.values()].flatMap(({ base }) => base ?? []);
+  }
+
   /** Makes copies that are in place the base's own; what they replaced is freed, unless something else of the model is tied to it. */
   adopt(paths: Iterable<string>): void {
     for (const path of paths) {
       const old = this.#slots.get(path)?.adopt();
       if (!old) continue;
-      const tensor = old instanceof DenseWeight ? old.tensor : (old as Tensor);
+      const tensor = tensorOf(old);
       if (![...this.#model.namedModules()].some(([, m]) => [...m.own().values()].includes(tensor))) old.dispose();
     }
   }
@@ -157,4 +167,8 @@ export class Copies {
     out.set(path, { kind, tensor });
     if (!this.#slots.has(path)) this.#slots.set(path, new Slot(module, key));
   }
+}
+
+function tensorOf(own: Tensor | LinearWeight): Tensor {
+  return own instanceof DenseWeight ? own.tensor : (own as Tensor);
 }

@@ -228,24 +228,22 @@ export class LoraModel implements Disposable {
     let trainable = 0;
     for (const t of this.trainableParameters().values()) trainable += t.size;
     let total = trainable;
-    for (const name of this.#state.enabled ? this.#state.active : [])
-      for (const { kind, tensor } of this.#adapter(name).copies.values()) if (kind === 'bias') total -= tensor.size;
     const seen = new Set<Tensor>();
+    for (const name of this.#state.enabled ? this.#state.active : [])
+      for (const { kind, tensor } of this.#adapter(name).copies.values()) {
+        seen.add(tensor);
+        if (kind === 'bias') total -= tensor.size;
+      }
+    const add = (t: Tensor) => {
+      if (!seen.has(t)) total += t.size;
+      seen.add(t);
+    };
+    for (const t of this.#copies.replaced()) add(t);
     for (const [, m] of this.model.namedModules())
-      if (m instanceof Linear) {
-        const w = m.weight.operand();
-        if (!('weight' in w)) total += m.inFeatures * m.outFeatures;
-        else if (!seen.has(w.weight)) {
-          seen.add(w.weight);
-          total += w.weight.size;
-        }
-        if (m.bias) total += m.bias.size;
-      } else
-        for (const t of m.own().values())
-          if (!seen.has(t)) {
-            seen.add(t);
-            total += t.size;
-          }
+      if (m instanceof Linear && !('weight' in m.weight.operand())) {
+        total += m.inFeatures * m.outFeatures;
+        if (m.bias) add(m.bias);
+      } else for (const t of m.own().values()) add(t);
     return { trainable, total, share: trainable / total };
   }
 

@@ -220,7 +220,8 @@ describe('adapters on one base', () => {
       });
       const spread = async (path: string) => {
         const { a, b } = pairs.get(path)!;
-        const rms = async (t: typeof a) => Math.sqrt((await t.toArray()).reduce((sum, x) => sum + x * x, 0) / t.size);
+        const rms = async (t: typeof a) =>
+          Math.sqrt(Array.from(await t.toArray()).reduce((sum, x) => sum + x * x, 0) / t.size);
         return [await rms(a), await rms(b)];
       };
       return [await spread('model.layers.0.self_attn.q_proj'), await spread('model.embed_tokens')].flat();
@@ -336,6 +337,23 @@ describe('parameters trained whole', () => {
     ]);
     expect(of('b', ['1.mlp'])).toEqual(['gate', 'up', 'down'].map((p) => `model.layers.1.mlp.${p}_proj.weight`));
     close();
+  });
+
+  test('numbers are counted as PEFT counts them: copies beside what they stand in for, tied tables and biases once', async () => {
+    // totals are those of PEFT 0.21.2
+    for (const [family, options, want] of [
+      ['smollm2', { targetModules: ['q_proj'], modulesToSave: ['lm_head'] }, [9216, 79168]],
+      ['smollm2', { targetModules: ['q_proj'], modulesToSave: ['embed_tokens'] }, [9216, 79168]],
+      ['qwen2', { targetModules: ['q_proj', 'o_proj'], bias: 'all' }, [2304, 80448]],
+      ['qwen2', { targetModules: ['o_proj'], modulesToSave: ['q_proj'] }, [9344, 87744]],
+      ['llama', { targetModules: ['o_proj'], modulesToSave: ['mlp'] }, [37888, 116032]],
+    ] as const) {
+      const { lora, close } = await setUp(family);
+      lora.addAdapter('a', { r: 4, ...options });
+      const { trainable, total } = lora.counts();
+      expect([trainable, total], JSON.stringify(options)).toEqual(want);
+      close();
+    }
   });
 
   test('an adapter that cannot be made leaves nothing', async () => {
