@@ -70,6 +70,12 @@ export function parseQuantState(
   } catch (error) {
     throw new LowrankError('load', 'the quantization state is not JSON', name, '', { cause: error });
   }
+  check(
+    state !== null && typeof state === 'object',
+    'load',
+    'the quantization state must hold an object',
+    () => `${name}: ${JSON.stringify(state)}`,
+  );
   const dtype = (Object.keys(bnbNames) as ('f32' | 'f16' | 'bf16')[]).find((d) => bnbNames[d] === state.dtype);
   check(
     state.quant_type === 'nf4' || state.quant_type === 'fp4',
@@ -87,6 +93,19 @@ export function parseQuantState(
     'bad shape in the quantization state',
     () => `${name}: [${state.shape}]`,
   );
+  const { blocksize } = state;
+  check(
+    Number.isInteger(blocksize) && blocksize >= 32 && blocksize <= 4096 && Math.log2(blocksize) % 1 === 0,
+    'load',
+    'blocks must hold a power of two from 32 to 4096 values',
+    () => `${name}: ${blocksize}`,
+  );
+  check(
+    state.nested_offset === undefined || Number.isFinite(state.nested_offset),
+    'load',
+    'nested_offset must be a number',
+    () => `${name}: ${state.nested_offset}`,
+  );
   check(
     state.nested_blocksize === undefined || state.nested_blocksize === nestedBlockSize,
     'load',
@@ -94,7 +113,7 @@ export function parseQuantState(
     () => `${name}: ${state.nested_blocksize}`,
   );
   return {
-    attrs: { quantType: state.quant_type, blockSize: state.blocksize, shape: state.shape },
+    attrs: { quantType: state.quant_type, blockSize: blocksize, shape: state.shape },
     offset: state.nested_offset,
     dtype,
   };

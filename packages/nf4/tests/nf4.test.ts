@@ -102,6 +102,19 @@ describe('bad input', () => {
     await expect(
       read(new Map([[state, text.encode('{"quant_type":"nf4","blocksize":64,"dtype":"float32","shape":[8]}')]])),
     ).rejects.toThrow('bad shape');
+    const sound = JSON.parse(new TextDecoder().decode(stored.get(state)!.data));
+    for (const [change, message] of [
+      [null, 'must hold an object: w: null'],
+      [{ ...sound, quant_type: 'nf3' }, 'unknown quant_type: w: nf3'],
+      [{ ...sound, blocksize: 0 }, 'a power of two from 32 to 4096 values: w: 0'],
+      [{ ...sound, blocksize: 96 }, 'a power of two from 32 to 4096 values: w: 96'],
+      [{ ...sound, blocksize: undefined }, 'a power of two from 32 to 4096 values: w: undefined'],
+      [{ ...sound, nested_offset: 'x' }, 'nested_offset must be a number: w: x'],
+      [{ ...sound, nested_blocksize: 64 }, 'nested blocks must hold 256 scales: w: 64'],
+      [{ ...sound, dtype: 'int8' }, 'unknown dtype in the quantization state: w: int8'],
+      [{ ...sound, shape: [2 ** 30, 2 ** 30] }, 'bad shape in the quantization state'],
+    ] as const)
+      await expect(read(new Map([[state, text.encode(JSON.stringify(change))]])), message).rejects.toThrow(message);
     await expect(read(new Map([['w.absmax', new Uint8Array(1)]]))).rejects.toThrow(/w\.absmax: 1 bytes, expected 8/);
     for (const t of [values, flat, weight]) t.dispose();
   });

@@ -1,5 +1,5 @@
 import { check, isFloat, type Module, type RecomputePolicy, type Tensor } from '@lowrank/tensor';
-import type { Dataset } from './data/dataset.ts';
+import { type Dataset, ignored } from './data/dataset.ts';
 import { nearest } from './nearest.ts';
 
 /** What a model is told about a batch besides its ids. */
@@ -43,6 +43,18 @@ export function checkIds({ vocabSize }: TrainableModel, data: Dataset): void {
     'the data hold an id that the model does not know',
     `${largestId}, its vocabulary has ${vocabSize}`,
     'Encode with the tokenizer of this model',
+  );
+}
+
+/** Throws where a sample has nothing to learn: alone in a step it would divide by zero tokens. */
+export function checkLearnable(data: Dataset): void {
+  const masked = data.samples.filter(({ labels }) => !labels.some((label, i) => i > 0 && label !== ignored));
+  check(
+    masked.length === 0,
+    'train',
+    'all labels of a sample are masked',
+    () => `${masked[0]!.where}${masked.length > 1 ? ` and ${masked.length - 1} more` : ''}`,
+    'Leave such samples out',
   );
 }
 

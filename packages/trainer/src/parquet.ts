@@ -19,9 +19,9 @@ function bufferOf(input: ParquetInput): AsyncBuffer {
   };
 }
 
-/** Integers of 64 bits as numbers, everywhere in a value. */
+/** Integers of 64 bits as numbers where those are exact, everywhere in a value. */
 function plain(value: unknown): unknown {
-  if (typeof value === 'bigint') return Number(value);
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : value;
   if (Array.isArray(value)) return value.map(plain);
   if (value === null || typeof value !== 'object' || value instanceof Date || ArrayBuffer.isView(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, plain(v)]));

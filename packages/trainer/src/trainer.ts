@@ -7,7 +7,7 @@ import { judge } from './loop/judge.ts';
 import { Reporter } from './loop/reporter.ts';
 import { Saver } from './loop/saver.ts';
 import { Step } from './loop/step.ts';
-import { checkIds } from './model.ts';
+import { checkIds, checkLearnable } from './model.ts';
 import { createOptimizer } from './optim/create.ts';
 import type { Optimizer } from './optim/optimizer.ts';
 import { Parameters } from './optim/parameters.ts';
@@ -35,6 +35,7 @@ export class Trainer implements Disposable {
     const o = resolve(options);
     this.options = o;
     checkIds(o.model, o.data);
+    checkLearnable(o.data);
     this.plan = new BatchPlan(o.data, o);
     this.totalSteps = o.maxSteps ?? this.plan.stepsOf(o.numEpochs);
     this.parameters = new Parameters(o.device, o.model.parameters(), o);

@@ -155,6 +155,7 @@ describe('shapes', () => {
       'data: column missing: record 1 has no "questoin"; its columns: question, answer, none, list. Did you mean {question}?',
     );
     expect(() => fillTemplate('{none}', record!)).toThrow(/column missing/);
+    expect(() => fillTemplate('{constructor}', record!)).toThrow(/column missing/);
     expect(() => fillTemplate('{list}', record!)).toThrow(/"list" is a list/);
     expect(() => example(record!.value, { prompt: '{question}' })).toThrow(/needs a completion template/);
   });
@@ -166,6 +167,7 @@ describe('shapes', () => {
     expect(() => example({ conversations: [{ from: 'alien', value: 'x' }] })).toThrow(
       /unknown speaker: record 1: "alien"/,
     );
+    expect(() => example({ conversations: [{ from: 'toString', value: 'x' }] })).toThrow(/unknown speaker/);
   });
 });
 

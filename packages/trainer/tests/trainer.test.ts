@@ -1,6 +1,7 @@
 import { type Backend, Device, keep, nullBackend, type Tensor, tracing } from '@lowrank/tensor';
 import { describe, expect, test } from 'vitest';
 import {
+  Dataset,
   detectAnomalies,
   type EvaluationRecord,
   evaluate,
@@ -184,6 +185,19 @@ describe('a run', () => {
       expect(make({ optimizer: { kind: 'adamw', beta2: 1 } })).toThrow(/betas must be/);
       expect(make({ optimizer: { kind: 'sgd', momentum: 2 } })).toThrow(/momentum must be/);
       expect(make({ data: randomData(4, { longest: 20 }), packing: true, rowLength: 8 })).toThrow(/longer than a row/);
+      const sample = (labels: number[]) => ({
+        ids: Int32Array.of(3, 4, 5),
+        labels: Int32Array.from(labels),
+        where: 'it',
+      });
+      const of = (...labels: number[][]) => new Dataset(labels.map(sample), { padTokenId: 0 });
+      // the first label is predicted by nothing
+      expect(make({ data: of([-100, 4, 5], [3, -100, -100]) })).toThrow('train: all labels of a sample are masked: it');
+      await expect(evaluate(device, trainable(base, lora.parameters), of([3, -100, -100]))).rejects.toThrow(
+        'evaluate: no label counts: 1 samples',
+      );
+      expect(make({ model: narrow, data: of([3, 4, 100]) })).toThrow(/does not know: 100/);
+      expect(() => of([3, 4, -1])).toThrow('data: ids must not be negative, nor labels other than −100: it');
       lora.dispose();
       base.dispose();
     });
@@ -266,32 +280,42 @@ describe('numbers that are not finite', () => {
 });
 
 describe('a device that runs behind the host', () => {
-  /** Results of reads come late, as they were when they were asked for. */
-  const late = (backend: Backend): Backend => ({
-    ...backend,
-    caps: { ...backend.caps, asynchronous: true },
-    memory: {
-      ...backend.memory,
-      read: async (...args) => {
-        const bytes = await backend.memory.read(...args);
-        await new Promise((resolve) => setTimeout(resolve, 20));
-        return bytes;
+  /** Results of reads come late (not before `until`), as they were when they were asked for. */
+  const late =
+    (until: () => Promise<void>) =>
+    (backend: Backend): Backend => ({
+      ...backend,
+      caps: { ...backend.caps, asynchronous: true },
+      memory: {
+        ...backend.memory,
+        read: async (...args) => {
+          const bytes = await backend.memory.read(...args);
+          await until();
+          return bytes;
+        },
       },
-    },
-  });
+    });
 
   test('steps go on while results are on their way; none is lost', async () => {
     const events: string[] = [];
+    // a read that is asked for while steps go on has its answer after the next of them
+    let waiting: (() => void)[] = [];
+    const nextStep = () =>
+      events.includes('step 25') ? Promise.resolve() : new Promise<void>((resolve) => void waiting.push(resolve));
     await withDevice(
       async (device) => {
-        const onStep = ({ step }: StepInfo) => void events.push(`step ${step}`);
+        const onStep = ({ step }: StepInfo) => {
+          events.push(`step ${step}`);
+          for (const resolve of waiting) resolve();
+          waiting = [];
+        };
         const onLog = ({ step }: StepInfo) => void events.push(`log ${step}`);
         await withTrainer(device, { maxSteps: 25, onStep, onLog }, async ({ trainer }) => {
           await trainer.train();
           expect(trainer.state.history.map((h) => h.step)).toEqual(Array.from({ length: 25 }, (_, i) => i + 1));
         });
       },
-      { wrap: late },
+      { wrap: late(nextStep) },
     );
     // read every 10 steps by default, and not waited for
     expect(events.indexOf('step 11')).toBeLessThan(events.indexOf('log 1'));
@@ -310,7 +334,7 @@ describe('a device that runs behind the host', () => {
           expect(trainer.state.step).toBe(4);
         });
       },
-      { wrap: late },
+      { wrap: late(() => new Promise((resolve) => setTimeout(resolve, 20))) },
     );
   });
 });

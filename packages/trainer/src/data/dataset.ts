@@ -30,13 +30,20 @@ export class Dataset {
   readonly dropped: readonly string[];
 
   constructor(samples: readonly Sample[], facts: DatasetFacts) {
-    for (const { ids, labels, where } of samples)
+    for (const { ids, labels, where } of samples) {
       check(
         ids.length === labels.length && ids.length > 0,
         'data',
         'ids and labels must be of one length',
         () => `${where}: ${ids.length}, ${labels.length}`,
       );
+      check(
+        ids.every((id) => id >= 0) && labels.every((label) => label >= 0 || label === ignored),
+        'data',
+        'ids must not be negative, nor labels other than −100',
+        where,
+      );
+    }
     this.samples = samples;
     this.padTokenId = facts.padTokenId;
     this.records = facts.records ?? samples.length;
@@ -58,9 +65,13 @@ export class Dataset {
     return this.samples.reduce((most, s) => Math.max(most, s.ids.length), 0);
   }
 
+  /** The largest of ids and labels. */
   get largestId(): number {
     let most = 0;
-    for (const { ids } of this.samples) for (const id of ids) if (id > most) most = id;
+    for (const { ids, labels } of this.samples) {
+      for (const id of ids) if (id > most) most = id;
+      for (const label of labels) if (label > most) most = label;
+    }
     return most;
   }
 

@@ -63,7 +63,7 @@ function conversations({ value, where }: SourceRecord): Message[] {
   check(Array.isArray(list) && list.length > 0, 'data', 'conversations must be a list of { from, value }', where);
   return list.map((turn: { from?: unknown; value?: unknown; role?: unknown; content?: unknown }) => {
     const from = String(turn.from ?? turn.role);
-    const role = roles[from];
+    const role = Object.hasOwn(roles, from) ? roles[from] : undefined;
     if (!role)
       throw new LowrankError(
         'data',

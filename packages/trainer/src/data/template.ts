@@ -6,7 +6,7 @@ const hole = /\{\{|\}\}|\{([^{}]*)\}/g;
 
 /** A column as text. Missing and null are errors that say what there is. */
 export function column({ value, where }: SourceRecord, name: string): string {
-  const found = value[name];
+  const found = Object.hasOwn(value, name) ? value[name] : undefined;
   if (typeof found === 'string') return found;
   if (typeof found === 'number' || typeof found === 'boolean' || typeof found === 'bigint') return String(found);
   const columns = Object.keys(value);

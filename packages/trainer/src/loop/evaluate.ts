@@ -1,5 +1,5 @@
-import { type Device, keep, noGrad, type Tensor } from '@lowrank/tensor';
-import type { Dataset } from '../data/dataset.ts';
+import { check, type Device, keep, noGrad, type Tensor } from '@lowrank/tensor';
+import { type Dataset, ignored } from '../data/dataset.ts';
 import { BatchPlan } from '../data/plan.ts';
 import { checkIds, type TrainableModel } from '../model.ts';
 import { Pacer } from '../pause.ts';
@@ -57,6 +57,13 @@ export async function evaluate(
     for (const l of losses) l.dispose();
   };
   checkIds(model, data);
+  check(
+    data.samples.some(({ labels }) => labels.some((label, i) => i > 0 && label !== ignored)),
+    'evaluate',
+    'no label counts',
+    () => `${data.length} samples`,
+    'Evaluate on samples with labels that are not masked',
+  );
   model.setTraining?.(false);
   model.prepare?.(plan.longestRow);
   try {
