@@ -5,7 +5,7 @@ export function qwenWindow(json: ConfigReader): { slidingWindow?: (layer: number
   if (!json.boolean('use_sliding_window', false) || !json.has('sliding_window')) return {};
   const window = json.integer('sliding_window');
   const types = json.strings('layer_types');
-  const from = json.has('max_window_layers') ? json.number('max_window_layers') : 0;
+  const from = json.has('max_window_layers') ? json.number('max_window_layers') : 28;
   return {
     slidingWindow: (layer) =>
       (types.length ? types[layer] === 'sliding_attention' : layer >= from) ? window : undefined,
