@@ -1,4 +1,4 @@
-import { type CaseInit, defineCases, type Layout, listed, normal, of, t, uniform } from '../common/cases.ts';
+import { type CaseInit, defineCases, type Layout, listed, normal, of, spiked, t, uniform } from '../common/cases.ts';
 import type { Adamw } from './contract.ts';
 
 const attrs = { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
@@ -36,6 +36,11 @@ export const cases = defineCases<Adamw>(
     make('f32 gradient', { ...state([5, 33]), g: of('f32', [5, 33]) }, { dtypes: ['f16', 'bf16'], inplace: true }),
     make('large decay and rate', { ...state([65]), hyper: hyper(0.1, 0.5, 100) }, { inplace: true }),
     make('zero gradient', { ...state([33]), g: t([33], { values: listed(0) }), hyper: hyper(1e-3, 0, 3) }),
+    make(
+      'specials',
+      { ...state([33]), g: t([33], { values: spiked({ 3: NaN, 5: Infinity, 32: -Infinity }) }) },
+      { inplace: true },
+    ),
     make('sliced', state([5, 31], 'sliced'), { outputs: { p: 'sliced', m: 'sliced', v: 'sliced' }, inplace: true }),
     make('other betas', state([67]), { attrs: { beta1: 0.8, beta2: 0.95, eps: 1e-6 } }),
   ],

@@ -169,7 +169,9 @@ fn main(
     let factor = select(1.0 / all, 0.0, blind);
     if tx == 0u {
       let at = P.lse_offset + batch * P.lse_strides.x + head * P.lse_strides.y + row_$(r) * P.lse_strides.z;
-      lse_store(at, select(largest_$(r) * 0.6931471805599453 + logarithm(all), -infinity(), blind));
+      // Weights are at most 1: an infinite sum is a NaN score that exp2 did not pass on.
+      let log_all = select(largest_$(r) * 0.6931471805599453 + logarithm(all), not_a_number(), all > 3e38);
+      lse_store(at, select(log_all, -infinity(), blind));
     }
 #for j in 0..$(DV)
     {

@@ -5,6 +5,7 @@ import {
   type Operand,
   of,
   rowTolerance,
+  spiked,
   t,
   type Values,
 } from '../common/cases.ts';
@@ -19,6 +20,8 @@ export interface AttentionSetup {
   readonly causal: boolean;
   readonly starts?: Values;
   readonly ends?: Values;
+  /** Of q; normal numbers where absent. */
+  readonly queries?: Values;
   readonly layouts?: { readonly q: Layout; readonly k: Layout; readonly v: Layout };
   readonly dtypes?: readonly 'f32'[];
 }
@@ -88,6 +91,7 @@ export const setups: readonly AttentionSetup[] = [
     starts: each(33, (_, i) => Math.max(0, i - 4)),
     ends: each(33, (_, i) => Math.min(33, i + 5)),
   },
+  { name: 'a NaN in a query', sizes: [1, 33, 33, 2, 1, 32], causal: false, queries: spiked({ [5 * 64 + 32]: NaN }) },
   { name: 'joint projection', sizes: [2, 33, 33, 4, 2, 32], causal: true, layouts: joint(4, 2, 32) },
   {
     name: 'head-major',
@@ -97,7 +101,7 @@ export const setups: readonly AttentionSetup[] = [
   },
 ];
 
-export function attentionInputs({ sizes: [b, tq, tk, hq, hkv, d], starts, ends, layouts }: AttentionSetup): {
+export function attentionInputs({ sizes: [b, tq, tk, hq, hkv, d], starts, ends, queries, layouts }: AttentionSetup): {
   q: Operand;
   k: Operand;
   v: Operand;
@@ -105,7 +109,7 @@ export function attentionInputs({ sizes: [b, tq, tk, hq, hkv, d], starts, ends, 
   ends?: Operand;
 } {
   return {
-    q: t([b, tq, hq, d], { layout: layouts?.q ?? 'contiguous' }),
+    q: t([b, tq, hq, d], { layout: layouts?.q ?? 'contiguous', ...(queries ? { values: queries } : {}) }),
     k: t([b, tk, hkv, d], { layout: layouts?.k ?? 'contiguous' }),
     v: t([b, tk, hkv, d], { layout: layouts?.v ?? 'contiguous' }),
     ...(starts ? { starts: of('i32', [b, tq], starts) } : {}),
@@ -114,14 +118,25 @@ export function attentionInputs({ sizes: [b, tq, tk, hq, hkv, d], starts, ends, 
 }
 
 export const cases = defineCases<Attention>(
-  setups.map(
-    (setup): CaseInit<Attention> => ({
-      name: setup.name,
-      ...(setup.dtypes ? { dtypes: setup.dtypes } : {}),
-      inputs: attentionInputs(setup),
-      attrs: { scale: 1 / Math.sqrt(setup.sizes[5]), causal: setup.causal },
-    }),
-  ),
+  [
+    ...setups.map(
+      (setup): CaseInit<Attention> => ({
+        name: setup.name,
+        ...(setup.dtypes ? { dtypes: setup.dtypes } : {}),
+        inputs: attentionInputs(setup),
+        attrs: { scale: 1 / Math.sqrt(setup.sizes[5]), causal: setup.causal },
+      }),
+    ),
+    {
+      name: 'values that are not finite',
+      inputs: {
+        q: t([1, 9, 2, 32]),
+        k: t([1, 9, 1, 32]),
+        v: t([1, 9, 1, 32], { values: spiked({ 1: Infinity, 70: NaN, 100: -Infinity }) }),
+      },
+      attrs: { scale: 0.2, causal: false },
+    },
+  ],
   // Weights may be rounded to the half dtype before they meet v.
   (dtype, output) => (output === 'lse' ? { row: 5e-6, abs: 5e-6 } : rowTolerance(1e-5, 3)(dtype)),
 );

@@ -81,7 +81,8 @@ fn main(
   let top = max(largest, other_largest);
   let all = sum * exp2(largest - top) + other_sum * exp2(other_largest - top);
   let blind = seen.x >= seen.y;
-  let log_all = top + log2(all);
+  // Weights are at most 1: an infinite sum is a NaN score that exp2 did not pass on.
+  let log_all = select(top + log2(all), not_a_number(), all > 3e38);
   if busy && half == 0u {
     let at = P.lse_offset + batch * P.lse_strides.x + head * P.lse_strides.y + own * P.lse_strides.z;
     lse_store(at, select(log_all * 0.6931471805599453, -infinity(), blind));

@@ -123,6 +123,15 @@ export const listed =
   (_, count) =>
     Float64Array.from({ length: count }, (_, i) => list[i % list.length]!);
 
+/** Normal numbers, but for those at the given places: NaN and infinities must go where arithmetic takes them. */
+export const spiked =
+  (at: Readonly<Record<number, number>>, base: Values = normal()): Values =>
+  (...from) => {
+    const out = Float64Array.from(base(...from));
+    for (const [i, v] of Object.entries(at)) out[Number(i)] = v;
+    return out;
+  };
+
 interface Options {
   readonly values?: Values;
   readonly layout?: Layout;

@@ -30,7 +30,7 @@ const make = (setup: LoraSetup, needX: boolean): CaseInit<LoraLinearBackward> =>
     name: `${setup.name}${needX ? '' : ', pairs alone'}`,
     ...(setup.dtypes ? { dtypes: setup.dtypes } : {}),
     inputs: {
-      x: t([setup.m, setup.k], { layout }),
+      x: t([setup.m, setup.k], setup),
       layers: linearInputs(setup),
       h: t([setup.m, ranks], { values: hidden(setup) }), // after x and the pairs: it is made from them
       dy: t([setup.m, total], { layout }),

@@ -1,4 +1,15 @@
-import { type CaseInit, defineCases, type Layout, normal, type Operand, of, rowTolerance, t } from '../common/cases.ts';
+import {
+  type CaseInit,
+  defineCases,
+  type Layout,
+  normal,
+  type Operand,
+  of,
+  rowTolerance,
+  spiked,
+  t,
+  type Values,
+} from '../common/cases.ts';
 import type { DType } from '../common/dtype.ts';
 import type { QuantType } from '../common/quant.ts';
 import { quantOperands } from '../common/quant-cases.ts';
@@ -21,6 +32,8 @@ export interface LoraSetup {
   readonly m: number;
   readonly k: number;
   readonly layers: readonly Layer[];
+  /** Of x; normal numbers where absent. */
+  readonly values?: Values;
   readonly layout?: Layout;
   readonly dtypes?: readonly DType[];
 }
@@ -88,6 +101,8 @@ export const setups: readonly LoraSetup[] = [
   },
   { name: 'sliced', m: 9, k: 64, layers: [{ n: 33, r: 4, scale: 2 }], layout: 'sliced' },
   { name: 'window', m: 9, k: 64, layers: [{ n: 32, r: 8, scale: 2, quant: 'nf4' }], layout: 'window' },
+  { name: 'a NaN in x', m: 9, k: 64, layers: qkv(64, 32, { quant: 'nf4' }), values: spiked({ 70: NaN }) },
+  { name: 'a NaN in x, dense', m: 9, k: 64, layers: qkv(64, 32, {}), values: spiked({ 70: NaN }) },
   { name: 'a block', m: 130, k: 576, layers: [{ n: 192, r: 16, scale: 2 }], dtypes: ['f32'] },
   {
     name: 'an nf4 block',
@@ -126,7 +141,7 @@ export const cases = defineCases<LoraLinear>(
       name: setup.name,
       ...(setup.dtypes ? { dtypes: setup.dtypes } : {}),
       inputs: {
-        x: t([setup.m, setup.k], { layout: setup.layout ?? 'contiguous' }),
+        x: t([setup.m, setup.k], setup),
         layers: linearInputs(setup),
       } as CaseInit<LoraLinear>['inputs'],
       attrs: { layers: linearAttrs(setup) },

@@ -1,4 +1,4 @@
-import { type CaseInit, defineCases, rowTolerance, t } from '../common/cases.ts';
+import { type CaseInit, defineCases, rowTolerance, spiked, t } from '../common/cases.ts';
 import type { QuantType } from '../common/quant.ts';
 import { quantOperands } from '../common/quant-cases.ts';
 import type { QuantMatmul } from './contract.ts';
@@ -44,6 +44,15 @@ export const cases = defineCases<QuantMatmul>(
       make({ m: 9, k: 64, n: 130, blockSize: 4096, nested: false, transposed }, { dtypes: ['f32'] }),
       make({ m: 67, k: 576, n: 192, transposed }, { dtypes: ['f32', 'bf16'] }),
     ]),
+    ...[1, 7].map((m) =>
+      make(
+        { m, k: 64, n: 65 },
+        {
+          name: `specials, ${m} rows`,
+          inputs: { x: t([m, 64], { values: spiked({ 3: NaN, 70: Infinity }) }) } as never,
+        },
+      ),
+    ),
     make(
       { m: 5, k: 64, n: 33 },
       { name: 'row bias', inputs: { c: t([5, 33], { layout: { broadcast: [0] } }) } as never },

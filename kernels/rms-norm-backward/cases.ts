@@ -1,4 +1,14 @@
-import { defineCases, type Layout, normal, type Operand, of, rowTolerance, t, type Values } from '../common/cases.ts';
+import {
+  defineCases,
+  type Layout,
+  normal,
+  type Operand,
+  of,
+  rowTolerance,
+  spiked,
+  t,
+  type Values,
+} from '../common/cases.ts';
 import { reference as rmsNorm } from '../rms-norm/reference.ts';
 import type { RmsNormBackward } from './contract.ts';
 
@@ -31,6 +41,17 @@ export const cases = defineCases<RmsNormBackward>(
       attrs: { needWeight: true },
     },
     { name: 'sliced', inputs: inputs([5, 31], 'sliced'), attrs: { needWeight: true }, outputs: { dx: 'sliced' } },
+    {
+      name: 'specials',
+      inputs: { ...inputs([4, 33]), dy: t([4, 33], { values: spiked({ 3: NaN, 40: Infinity }) }) },
+      attrs: { needWeight: true },
+      inplace: true,
+    },
+    {
+      name: 'a NaN in x',
+      inputs: { ...inputs([4, 33]), x: t([4, 33], { values: spiked({ 70: NaN }) }) },
+      attrs: { needWeight: true },
+    },
     { name: 'many rows', dtypes: ['f32'], inputs: inputs([257, 130]), attrs: { needWeight: true } },
   ],
   // At width 1 the two terms of dx cancel but for eps: what is left is rounding of terms of size 1, hence abs.

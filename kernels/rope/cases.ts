@@ -1,4 +1,4 @@
-import { defineCases, integers, listed, of, rowTolerance, t, type Values } from '../common/cases.ts';
+import { defineCases, integers, listed, of, rowTolerance, spiked, t, type Values } from '../common/cases.ts';
 import type { Rope } from './contract.ts';
 
 const tables = (positions: number, half: number) => {
@@ -55,6 +55,15 @@ export const cases = defineCases<Rope>(
       name: 'head-major',
       inputs: { ...rotated([2, 9, 3, 16]), x: t([2, 9, 3, 16], { layout: { order: [0, 2, 1, 3] } }) },
       attrs: { inverse: true },
+    },
+    {
+      name: 'specials',
+      inputs: {
+        ...rotated([1, 5, 2, 16]),
+        x: t([1, 5, 2, 16], { values: spiked({ 3: NaN, 40: Infinity, 100: -Infinity }) }),
+      },
+      attrs: { inverse: false },
+      inplace: true,
     },
     { name: 'many', dtypes: ['f32'], inputs: rotated([1, 130, 9, 64]), attrs: { inverse: false } },
   ],

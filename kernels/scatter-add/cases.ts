@@ -1,4 +1,4 @@
-import { defineCases, integers, listed, of, rowTolerance, t } from '../common/cases.ts';
+import { defineCases, integers, listed, of, rowTolerance, spiked, t } from '../common/cases.ts';
 import type { ScatterAdd } from './contract.ts';
 
 export const cases = defineCases<ScatterAdd>(
@@ -29,6 +29,16 @@ export const cases = defineCases<ScatterAdd>(
     {
       name: 'every row the same',
       inputs: { into: t([3, 65]), ids: of('i32', [64], listed(1)), x: t([64, 65]) },
+      attrs: {},
+      inplace: true,
+    },
+    {
+      name: 'specials',
+      inputs: {
+        into: t([5, 33], { values: spiked({ 40: Infinity, 70: NaN }) }),
+        ids: of('i32', [4], listed(0, 1, 1, 3)),
+        x: t([4, 33], { values: spiked({ 3: NaN, 40: -Infinity, 110: Infinity }) }),
+      },
       attrs: {},
       inplace: true,
     },

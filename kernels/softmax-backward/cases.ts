@@ -1,4 +1,4 @@
-import { defineCases, type Layout, normal, rowTolerance, t, type Values } from '../common/cases.ts';
+import { defineCases, type Layout, normal, rowTolerance, spiked, t, type Values } from '../common/cases.ts';
 import { reference as softmax } from '../softmax/reference.ts';
 import type { SoftmaxBackward } from './contract.ts';
 
@@ -18,6 +18,12 @@ export const cases = defineCases<SoftmaxBackward>(
     { name: 'no rows', inputs: inputs([0, 33]), attrs: {} },
     { name: 'four axes', inputs: inputs([2, 3, 5, 33]), attrs: {}, inplace: true },
     { name: 'sliced', inputs: inputs([7, 31], 'sliced'), attrs: {}, outputs: { dx: 'sliced' }, inplace: true },
+    {
+      name: 'specials',
+      inputs: { ...inputs([4, 33]), dy: t([4, 33], { values: spiked({ 3: NaN, 40: Infinity, 80: -Infinity }) }) },
+      attrs: {},
+      inplace: true,
+    },
     { name: 'f32 dy', inputs: { dy: t([5, 33]), y: t([5, 33], { values: probabilities([5, 33]) }) }, attrs: {} },
   ],
   rowTolerance(4e-6),

@@ -1,4 +1,4 @@
-import { defineCases, type Layout, normal, t } from '../common/cases.ts';
+import { defineCases, type Layout, normal, spiked, t } from '../common/cases.ts';
 import type { SwigluBackward } from './contract.ts';
 
 const inputs = (rows: readonly number[], f: number, layout: Layout = 'contiguous') => ({
@@ -13,6 +13,15 @@ export const cases = defineCases<SwigluBackward>(
     { name: 'three axes', inputs: inputs([2, 5], 48), attrs: {} },
     { name: 'no rows', inputs: inputs([0], 32), attrs: {} },
     { name: 'sliced', inputs: inputs([5], 31, 'sliced'), attrs: {}, outputs: { dx: 'sliced' }, inplace: true },
+    {
+      name: 'specials',
+      inputs: {
+        dy: t([3, 32], { values: spiked({ 3: NaN, 40: Infinity }) }),
+        x: t([3, 64], { values: spiked({ 5: NaN, 44: NaN }) }),
+      },
+      attrs: {},
+      inplace: true,
+    },
     { name: 'many rows', dtypes: ['f32'], inputs: inputs([67], 1536), attrs: {} },
   ],
   // 1 + gate·(1 − σ) crosses zero: an absolute part.
