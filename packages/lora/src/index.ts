@@ -8,6 +8,7 @@ export {
   toPeftJson,
 } from './config.ts';
 export type { TrainedCopy } from './copies.ts';
+export type { Counts } from './count.ts';
 export { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair } from './layer.ts';
 export { type Candidate, editDistance, layerOf, matchTargets, nearest, rankAndScale } from './match.ts';
 export { type Adapter, LoraModel } from './model.ts';

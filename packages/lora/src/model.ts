@@ -12,6 +12,7 @@ import {
 } from '@lowrank/tensor';
 import { type LoraConfig, resolveConfig } from './config.ts';
 import { Copies, type TrainedCopy } from './copies.ts';
+import { type Counts, count } from './count.ts';
 import { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair, type LoraState } from './layer.ts';
 import { type Candidate, matchTargets, rankAndScale } from './match.ts';
 import { initializers } from './variants/index.ts';
@@ -220,31 +221,11 @@ export class LoraModel implements Disposable {
     return out;
   }
 
-  /**
-   * Numbers that train, numbers in all, and their ratio, as PEFT counts them: a quantized weight by its values, not its bytes; whole copies
-   * beside what they stand in for; biases once.
-   */
-  counts(): { trainable: number; total: number; share: number } {
-    let trainable = 0;
-    for (const t of this.trainableParameters().values()) trainable += t.size;
-    let total = trainable;
-    const seen = new Set<Tensor>();
-    for (const name of this.#state.enabled ? this.#state.active : [])
-      for (const { kind, tensor } of this.#adapter(name).copies.values()) {
-        seen.add(tensor);
-        if (kind === 'bias') total -= tensor.size;
-      }
-    const add = (t: Tensor) => {
-      if (!seen.has(t)) total += t.size;
-      seen.add(t);
-    };
-    for (const t of this.#copies.replaced()) add(t);
-    for (const [, m] of this.model.namedModules())
-      if (m instanceof Linear && !('weight' in m.weight.operand())) {
-        total += m.inFeatures * m.outFeatures;
-        if (m.bias) add(m.bias);
-      } else for (const t of m.own().values()) add(t);
-    return { trainable, total, share: trainable / total };
+  /** Numbers that train, numbers in all, and their ratio, as PEFT counts them. */
+  counts(): Counts {
+    const active = this.#state.enabled ? this.#state.active : [];
+    const copies = active.flatMap((name) => [...this.#adapter(name).copies.values()]);
+    return count(this.model, [...this.trainableParameters().values()], copies, this.#copies.replaced());
   }
 
   dispose(): void {

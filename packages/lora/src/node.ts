@@ -42,7 +42,17 @@ export function loadAdapterFolder(lora: LoraModel, folder: string, options: { na
           );
         }
       },
-      open: (file) => fileSource(join(folder, file)),
+      open: async (file) => {
+        const names = await readdir(folder).catch((): string[] => []);
+        if (!names.includes(file) && names.includes('adapter_model.bin'))
+          throw new LowrankError(
+            'adapter',
+            'the weights are in the format of old PEFT versions, which can hold programs',
+            join(folder, 'adapter_model.bin'),
+            `Load it with a current PEFT and save it again: that writes ${file}`,
+          );
+        return fileSource(join(folder, file));
+      },
     },
     options,
   );

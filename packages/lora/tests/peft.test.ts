@@ -178,6 +178,14 @@ describe('folders', () => {
       JSON.stringify({ peft_type: 'LORA', r: 4, lora_alpha: 8, target_modules: ['q_proj'], use_dora: true }),
     );
     await expect(loadAdapterFolder(lora, dir)).rejects.toThrow('uses a setting that is not supported: use_dora');
+    await writeFile(
+      join(dir, 'adapter_config.json'),
+      JSON.stringify({ peft_type: 'LORA', r: 4, lora_alpha: 8, target_modules: ['q_proj'] }),
+    );
+    await expect(loadAdapterFolder(lora, dir)).rejects.toThrow(/must be there and readable/);
+    await writeFile(join(dir, 'adapter_model.bin'), '');
+    await expect(loadAdapterFolder(lora, dir)).rejects.toThrow(/the format of old PEFT versions/);
+    expect(lora.adapters.size).toBe(0);
     await writeFile(join(dir, 'adapter_config.json'), '{ broken');
     await expect(loadAdapterFolder(lora, dir)).rejects.toThrow('adapter_config.json is not JSON');
     await rm(dir, { recursive: true });
