@@ -13,18 +13,12 @@ if (!folder || !existsSync(folder)) {
 }
 const records = join(dirname(fileURLToPath(import.meta.url)), '../../benchmarks/records');
 mkdirSync(records, { recursive: true });
-const machine = existsSync(join(folder, 'machine.jsonl'))
-  ? JSON.parse(readFileSync(join(folder, 'machine.jsonl'), 'utf8').trim().split('\n').pop())
-  : { gpu: 'gpu', at: 'unknown' };
-const name =
-  given ??
-  `${machine.gpu
-    .split(',')[0]
-    .trim()
-    .toLowerCase()
-    .replace(/[^a-z0-9]+/g, '-')}-${machine.at.slice(0, 8)}`;
+const files = readdirSync(folder).filter((f) => f.endsWith('.jsonl'));
+const first = files.length > 0 ? JSON.parse(readFileSync(join(folder, files[0]), 'utf8').split('\n')[0]) : {};
+const slug = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+const name = given ?? `${slug(first.gpu || 'gpu')}-${(first.at ?? 'unknown').slice(0, 10)}`;
 let count = 0;
-for (const file of readdirSync(folder).filter((f) => f.endsWith('.jsonl'))) {
+for (const file of files) {
   copyFileSync(join(folder, file), join(records, `${name}-${file}`));
   count++;
 }

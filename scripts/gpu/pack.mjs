@@ -53,7 +53,7 @@ for (const entry of entries)
     },
     logLevel: 'warning',
   });
-cpSync(join(here, 'run.sh'), join(out, 'run.sh'));
+for (const file of ['run.sh', 'stamp.mjs']) cpSync(join(here, file), join(out, file));
 writeFileSync(join(out, 'commit'), execFileSync('git', ['rev-parse', 'HEAD'], { cwd: root }));
 
 const size = (folder) =>

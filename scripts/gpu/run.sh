@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the packed suite and measurements on this machine's GPU. Records go to $OUT (or out/ beside this file) as JSON lines.
+# Runs the packed suite and measurements on this machine's GPU. Records go to $OUT (or out/ beside this file) as JSON lines, each with the
+# commit, the machine and the command that made it.
 #   run.sh                  conformance, then measurements
 #   run.sh conformance      one of them; further words: a filter on names
 #   run.sh sanitize TOOL    conformance under compute-sanitizer (memcheck, racecheck, initcheck, synccheck)
@@ -11,10 +12,9 @@ mkdir -p "$out"
 node="${LOWRANK_NODE:-/tmp/lowrank-node}"
 [ -x "$node" ] || { xz -dc "$here/node.xz" >"$node.$$" && chmod +x "$node.$$" && mv "$node.$$" "$node"; } || exit 1
 export LOWRANK_CUDA_BINARIES="$here/binaries"
-stamp="$(date -u +%Y%m%dT%H%M%S)"
-{
-  echo "{\"kind\":\"machine\",\"commit\":\"$(cat "$here/commit")\",\"at\":\"$stamp\",\"gpu\":\"$(nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem --format=csv,noheader 2>/dev/null | head -1)\",\"cpu\":\"$(nproc) cores\"}"
-} >>"$out/machine.jsonl"
+command="run.sh $*"
+# Every line of a record says which commit, machine and command made it.
+trap '"$node" "$here/stamp.mjs" "$out" "$(cat "$here/commit")" "$command"' EXIT
 status=0
 conformance() { LOWRANK_RECORD="$out/conformance.jsonl" LOWRANK_FILTER="${1:-}" "$node" "$here/conformance.mjs" 2>&1 | tee "$out/conformance.log"; [ "${PIPESTATUS[0]}" = 0 ] || status=1; }
 selfcheck() { "$node" "$here/selfcheck.mjs" "$out/selfcheck.jsonl" "$@" 2>&1 | tee "$out/selfcheck.log"; [ "${PIPESTATUS[0]}" = 0 ] || status=1; }
