@@ -11,6 +11,8 @@ export interface ByteSource {
    * Throws `FormatError` when the range is not inside the source.
    */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** The same into memory of the caller's, all of `target`. Not every source can. */
+  readInto?(offset: number, target: Uint8Array): Promise<void>;
   /** Gives back what the source holds (a file handle). Reading afterwards is an error. */
   close?(): Promise<void>;
 }
@@ -64,6 +66,17 @@ export function checkRange(source: Pick<ByteSource, 'name' | 'size'>, offset: nu
   });
 }
 
+/** Checks the size of chunks; gives it as a multiple of `unit` (at least one unit). */
+function chunkStep(source: ByteSource, chunkBytes: number, unit: number): number {
+  if (!Number.isSafeInteger(chunkBytes) || chunkBytes < 1) {
+    throw new FormatError('stream', 'chunk size must be a positive whole number of bytes', {
+      file: source.name,
+      facts: `got ${chunkBytes}`,
+    });
+  }
+  return Math.max(unit, chunkBytes - (chunkBytes % unit));
+}
+
 /**
  * A range of a source in chunks of at most `chunkBytes`, each a multiple of `unit` bytes (a chunk is at least one unit;
  * `length` must be a multiple of it).
@@ -75,15 +88,77 @@ export async function* streamRange(
   chunkBytes: number,
   unit: number,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  if (!Number.isSafeInteger(chunkBytes) || chunkBytes < 1) {
-    throw new FormatError('stream', 'chunk size must be a positive whole number of bytes', {
-      file: source.name,
-      facts: `got ${chunkBytes}`,
-    });
-  }
-  const step = Math.max(unit, chunkBytes - (chunkBytes % unit));
+  const step = chunkStep(source, chunkBytes, unit);
   for (let at = 0; at < length; at += step) {
     yield await source.read(offset + at, Math.min(step, length - at));
+  }
+}
+
+/** Reads under way while the caller works on a chunk: Node's pool has four threads. */
+const readsAhead = 4;
+
+/** Memory for chunks that are lent, kept between streams. */
+export class ChunkMemory {
+  readonly #spare: Uint8Array[] = [];
+
+  take(byteLength: number): Uint8Array {
+    const kept = this.#spare.pop();
+    return kept && kept.byteLength >= byteLength ? kept : new Uint8Array(byteLength);
+  }
+
+  give(memory: Uint8Array): void {
+    if (this.#spare.length <= readsAhead) this.#spare.push(memory);
+  }
+}
+
+/**
+ * The chunks of `streamRange`, lent: a chunk lasts until the next one is asked for, and those that follow are read meanwhile, several at a
+ * time, into memory that is used again. Sources that cannot read into given memory are streamed plainly.
+ */
+export async function* lendRange(
+  source: ByteSource,
+  offset: number,
+  length: number,
+  chunkBytes: number,
+  unit: number,
+  memory: ChunkMemory,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  if (!source.readInto) return yield* streamRange(source, offset, length, chunkBytes, unit);
+  const step = chunkStep(source, chunkBytes, unit);
+  checkRange(source, offset, length);
+  const reads: { whole: Uint8Array; chunk: Uint8Array; done: Promise<unknown> }[] = [];
+  let next = 0;
+  const begin = () => {
+    const whole = memory.take(step);
+    const chunk = whole.subarray(0, Math.min(step, length - next));
+    // A read that fails is thrown when its turn comes, not before.
+    const done = source.readInto!(offset + next, chunk).then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    );
+    reads.push({ whole, chunk, done });
+    next += step;
+  };
+  try {
+    while (reads.length > 0 || next < length) {
+      while (next < length && reads.length < readsAhead) begin();
+      const first = reads[0]!;
+      const failed = (await first.done) as { error: unknown } | undefined;
+      if (failed) throw failed.error;
+      reads.shift();
+      if (next < length) begin();
+      try {
+        yield first.chunk;
+      } finally {
+        memory.give(first.whole);
+      }
+    }
+  } finally {
+    // Whoever broke off leaves reads behind: their memory is free once they are done.
+    for (const { done, whole } of reads) {
+      await done;
+      memory.give(whole);
+    }
   }
 }
 

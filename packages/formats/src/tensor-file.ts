@@ -1,6 +1,6 @@
 import { FormatError, nearest, quote } from './error.ts';
 import type { ByteSource } from './source.ts';
-import { aligned, checkRange, streamRange } from './source.ts';
+import { aligned, ChunkMemory, checkRange, lendRange, streamRange } from './source.ts';
 
 /** Where a tensor's bytes lie in its file. */
 export interface TensorPlace {
@@ -33,6 +33,7 @@ export class TensorFile<Place extends TensorPlace> {
   readonly tensors: ReadonlyMap<string, Place>;
   readonly #source: ByteSource;
   readonly #format: TensorFileFormat<Place>;
+  readonly #lent = new ChunkMemory();
 
   constructor(source: ByteSource, tensors: ReadonlyMap<string, Place>, format: TensorFileFormat<Place>) {
     this.name = source.name;
@@ -70,6 +71,20 @@ export class TensorFile<Place extends TensorPlace> {
     const alignment = this.#format.alignment(place);
     const unit = this.#format.unit(place);
     for await (const chunk of streamRange(this.#source, place.byteOffset, place.byteLength, chunkBytes, unit)) {
+      yield aligned(chunk, alignment);
+    }
+  }
+
+  /**
+   * The same, quicker, with chunks that are lent: a chunk lasts until the next one is asked for, and its memory is used again. From a file
+   * the next chunks are read meanwhile.
+   */
+  async *lend(name: string, chunkBytes: number = defaultChunkBytes): AsyncGenerator<Uint8Array, void, undefined> {
+    const place = this.tensor(name);
+    const alignment = this.#format.alignment(place);
+    const unit = this.#format.unit(place);
+    const { byteOffset, byteLength } = place;
+    for await (const chunk of lendRange(this.#source, byteOffset, byteLength, chunkBytes, unit, this.#lent)) {
       yield aligned(chunk, alignment);
     }
   }

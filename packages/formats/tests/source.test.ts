@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type ByteSource, blobSource, bytesSource, httpSource, openSafetensors } from '../src/index.ts';
 import { fileSource } from '../src/node.ts';
+import { ChunkMemory, lendRange } from '../src/source.ts';
 import { collect, fixture, formatError, temporaryFolder } from './support.ts';
 
 const bytes = fixture('small.safetensors');
@@ -83,6 +84,49 @@ describe('sources', () => {
     expect(Buffer.concat(chunks)).toEqual(
       Buffer.from(bytes.slice(place.byteOffset, place.byteOffset + place.byteLength)),
     );
+    // Lent chunks are the same, as long as they last.
+    const lent: Uint8Array[] = [];
+    for await (const chunk of file.lend('model.f64.weight', 20)) lent.push(chunk.slice());
+    expect(lent.map((chunk) => [...chunk])).toEqual(chunks.map((chunk) => [...chunk]));
+  });
+
+  test('lent chunks use a few pieces of memory, also where the caller breaks off', async () => {
+    using folder = temporaryFolder();
+    const path = join(folder.path, 'numbers');
+    const data = Uint8Array.from({ length: 10_000 }, (_, i) => i * 7 + (i >> 8));
+    writeFileSync(path, data);
+    const source = await fileSource(path);
+    const memory = new ChunkMemory();
+    const seen = new Set<ArrayBufferLike>();
+    for (const last of [10_000, 300, 10_000]) {
+      const got: number[] = [];
+      for await (const chunk of lendRange(source, 8, 9_992, 96, 8, memory)) {
+        seen.add(chunk.buffer);
+        got.push(...chunk);
+        await Promise.resolve();
+        if (got.length >= last) break;
+      }
+      expect(got).toEqual([...data.subarray(8, 8 + got.length)]);
+      expect(got.length).toBe(last === 300 ? 384 : 9_992);
+    }
+    expect(seen.size).toBeLessThanOrEqual(6);
+    await source.close();
+  });
+
+  test('a read that fails is thrown when its chunk comes', async () => {
+    let reads = 0;
+    const source: ByteSource = {
+      name: 'fails',
+      size: 100,
+      read: () => Promise.reject(new Error('not asked')),
+      readInto: async () => {
+        if (reads++ === 1) throw new Error('the second');
+      },
+    };
+    const stream = lendRange(source, 0, 100, 10, 1, new ChunkMemory());
+    expect((await stream.next()).value?.length).toBe(10);
+    await expect(stream.next()).rejects.toThrow('the second');
+    expect((await stream.next()).done).toBe(true);
   });
 
   test('a name in errors is the URL without its query', async () => {

@@ -87,7 +87,7 @@ export class GgufFile extends TensorFile<GgufTensor> {
     const out = new Float32Array(this.tensor(name).elements);
     const block = blockOf(type);
     let filled = 0;
-    for await (const bytes of this.stream(name)) {
+    for await (const bytes of this.lend(name)) {
       const end = filled + (bytes.byteLength / block.bytes) * block.elements;
       dequantizeBlocks(type, bytes, out.subarray(filled, end));
       filled = end;
@@ -100,7 +100,7 @@ export class GgufFile extends TensorFile<GgufTensor> {
     const type = this.#dequantizable(name);
     const block = blockOf(type);
     const chunkBytes = Math.max(1, Math.floor(chunkElements / block.elements)) * block.bytes;
-    for await (const bytes of this.stream(name, chunkBytes)) yield dequantizeBlocks(type, bytes);
+    for await (const bytes of this.lend(name, chunkBytes)) yield dequantizeBlocks(type, bytes);
   }
 
   #dequantizable(name: string): DequantizableType {

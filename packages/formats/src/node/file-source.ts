@@ -31,16 +31,15 @@ export async function fileSource(path: string): Promise<ByteSource & { close(): 
     async read(offset: number, length: number): Promise<Uint8Array> {
       checkRange(source, offset, length);
       const bytes = new Uint8Array(length);
-      let done = 0;
-      while (done < length) {
-        const { bytesRead } = await readSome(
-          handle,
-          bytes,
-          done,
-          Math.min(length - done, maxReadBytes),
-          offset + done,
-          path,
-        );
+      await source.readInto(offset, bytes);
+      return bytes;
+    },
+    async readInto(offset: number, target: Uint8Array): Promise<void> {
+      const length = target.byteLength;
+      checkRange(source, offset, length);
+      for (let done = 0; done < length; ) {
+        const most = Math.min(length - done, maxReadBytes);
+        const { bytesRead } = await readSome(handle, target, done, most, offset + done, path);
         if (bytesRead === 0) {
           throw new FormatError('file', 'must not shrink while it is read', {
             file: path,
@@ -51,7 +50,6 @@ export async function fileSource(path: string): Promise<ByteSource & { close(): 
         }
         done += bytesRead;
       }
-      return bytes;
     },
     async close(): Promise<void> {
       await handle.close();

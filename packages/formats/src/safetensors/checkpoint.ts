@@ -66,6 +66,11 @@ export class Checkpoint {
     yield* (await this.#shardOf(name)).stream(name, chunkBytes);
   }
 
+  /** A tensor's bytes in chunks that are lent; see `SafetensorsFile.lend`. */
+  async *lend(name: string, chunkBytes?: number): AsyncGenerator<Uint8Array, void, undefined> {
+    yield* (await this.#shardOf(name)).lend(name, chunkBytes);
+  }
+
   /** Closes every shard that was opened. */
   async close(): Promise<void> {
     const shards = await Promise.allSettled(this.#open.values());

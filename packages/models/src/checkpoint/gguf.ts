@@ -91,7 +91,7 @@ function ggufName(name: string): string {
 const bytesOf = (x: Float32Array | Uint8Array) => new Uint8Array(x.buffer, x.byteOffset, x.byteLength);
 
 async function* streamValues(file: GgufFile, { name, type }: GgufTensor): AsyncGenerator<Uint8Array, void, undefined> {
-  if (direct[type]) yield* file.stream(name);
+  if (direct[type]) yield* file.lend(name);
   else for await (const values of file.streamF32(name)) yield bytesOf(values);
 }
 

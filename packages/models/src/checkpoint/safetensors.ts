@@ -32,7 +32,7 @@ export async function safetensorsWeights(files: ModelFiles): Promise<StoredWeigh
         );
       return { shape, dtype: float, byteLength };
     },
-    stream: (name) => checkpoint.stream(inFile(name)),
+    stream: (name) => checkpoint.lend(inFile(name)),
     raw: async (name) => {
       const full = inFile(name);
       const { dtype, shape } = await checkpoint.tensor(full);

@@ -28,7 +28,7 @@ export interface StoredWeights {
   has(name: string): boolean;
   /** Throws with the nearest names where the tensor is not there, and for a type that has no float values. */
   info(name: string): Promise<StoredInfo>;
-  /** Little-endian values in `info`'s dtype, in row-major order, cut at element boundaries. */
+  /** Little-endian values in `info`'s dtype, in row-major order, cut at element boundaries. A chunk lasts until the next is asked for. */
   stream(name: string): AsyncGenerator<Uint8Array, void, undefined>;
   /** The parts of a bitsandbytes 4-bit weight are read whole. */
   raw(name: string): Promise<BlockwiseTensor>;
