@@ -1,6 +1,7 @@
 /**
  * Stands in for vitest where it is not installed: registers suites in order, runs them one by one, prints what fails, and leaves a line a
- * test in the file that `LOWRANK_RECORD` names. Filter: `LOWRANK_FILTER` (a part of the full name).
+ * test in the file that `LOWRANK_RECORD` names. Filter: `LOWRANK_FILTER` (a part of the full name). `LOWRANK_SHARD=2/5` runs the second
+ * of five parts of the suite, so that several processes share it.
  */
 import { appendFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
@@ -10,15 +11,18 @@ interface Suite {
   readonly name: string;
   readonly before: Body[];
   readonly after: Body[];
+  readonly beforeEach: Body[];
+  readonly afterEach: Body[];
   readonly items: (Suite | { readonly name: string; readonly body: Body })[];
 }
 
-const root: Suite = { name: '', before: [], after: [], items: [] };
+const suiteOf = (name: string): Suite => ({ name, before: [], after: [], beforeEach: [], afterEach: [], items: [] });
+const root = suiteOf('');
 let current = root;
 
 export function describe(name: string, body: () => void): void {
   const outer = current;
-  const suite: Suite = { name, before: [], after: [], items: [] };
+  const suite = suiteOf(name);
   outer.items.push(suite);
   current = suite;
   try {
@@ -32,6 +36,8 @@ export function test(name: string, body: Body): void {
 }
 export const beforeAll = (body: Body): number => current.before.push(body);
 export const afterAll = (body: Body): number => current.after.unshift(body);
+export const beforeEach = (body: Body): number => current.beforeEach.push(body);
+export const afterEach = (body: Body): number => current.afterEach.unshift(body);
 
 function subset(actual: unknown, expected: unknown): boolean {
   if (expected === null || typeof expected !== 'object') return Object.is(actual, expected);
@@ -70,6 +76,9 @@ class Expectation {
   }
   toBe(x: unknown): void {
     this.#check(Object.is(this.#actual, x), `to be ${show(x)}`);
+  }
+  toBeInstanceOf(x: new (...args: never[]) => unknown): void {
+    this.#check(this.#actual instanceof x, `to be a ${x.name}`);
   }
   toEqual(x: unknown): void {
     this.#check(isDeepStrictEqual(this.#actual, x), `to equal ${show(x)}`);
@@ -138,6 +147,8 @@ export async function run(): Promise<void> {
       throw new Skipped(reason);
     },
   };
+  const [part = 1, parts = 1] = (process.env.LOWRANK_SHARD ?? '1/1').split('/').map(Number);
+  let count = 0;
   const keep = (line: object) => record && appendFileSync(record, `${JSON.stringify({ kind: 'test', ...line })}\n`);
   const visit = async (suite: Suite, path: string): Promise<void> => {
     const chosen = suite.items.filter((i) => 'body' in i === false || !filter || `${path}${i.name}`.includes(filter));
@@ -149,9 +160,16 @@ export async function run(): Promise<void> {
         await visit(item, `${name} > `);
         continue;
       }
+      // What closes a suite closes it in every part.
+      if (count++ % parts !== part - 1 && !path.includes('in the end')) continue;
       const began = performance.now();
       try {
-        await item.body(context);
+        for (const hook of suite.beforeEach) await hook(context);
+        try {
+          await item.body(context);
+        } finally {
+          for (const hook of suite.afterEach) await hook(context);
+        }
         counts.passed++;
         keep({ name, status: 'passed', ms: Math.round(performance.now() - began) });
       } catch (error) {

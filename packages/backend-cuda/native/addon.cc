@@ -13,7 +13,7 @@ static void cleanup(void* data) {
     if (o->kind == Kind::Device) devices.push_back(static_cast<Device*>(o));
   });
   state->ending = true;
-  for (Device* device : devices) destroyDevice(*state, device, false);
+  for (Device* device : devices) destroyDevice(*state, device, nullptr);
 }
 
 static Napi::Object start(Napi::Env env, Napi::Object exports) {

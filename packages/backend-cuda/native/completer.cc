@@ -12,23 +12,30 @@ Completer::Completer(Napi::Env env, Device* device) : device_(device) {
 }
 
 Completer::~Completer() {
+  end(nullptr);
+  tsfn_.Abort();
+}
+
+void Completer::end(const Napi::Env* env) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
   if (thread_.joinable()) thread_.join();
-  tsfn_.Abort();
-  // Jobs that nobody will settle any more: their memory goes with the device.
+  for (auto& job : queue_) finished_.push_back(job.release());
+  queue_.clear();
+  // Nobody settles these any more. Their memory goes with the device.
   for (Job* job : finished_) {
     device_->cu().eventDestroy(job->event);
     if (job->staging.pointer) device_->cu().memFreeHost(job->staging.pointer);
+    if (env) {
+      job->deferred.Reject(makeError(*env, job->op, "LOWRANK_CLOSED", "the device was closed before this was done").Value());
+      pending_--;
+    }
     delete job;
   }
-  for (auto& job : queue_) {
-    device_->cu().eventDestroy(job->event);
-    if (job->staging.pointer) device_->cu().memFreeHost(job->staging.pointer);
-  }
+  finished_.clear();
 }
 
 void Completer::submit(Napi::Env env, std::unique_ptr<Job> job) {

@@ -27,8 +27,8 @@ class Completer {
   ~Completer();
   /** Takes the job; its event was recorded already. Called on the JavaScript thread. */
   void submit(Napi::Env env, std::unique_ptr<Job> job);
-  /** Ends the thread; jobs that are still waiting are rejected. */
-  void stop(Napi::Env env);
+  /** Ends the thread. Jobs that are still waiting are rejected, where there is an environment to do it in. */
+  void end(const Napi::Env* env);
   size_t pending() const { return pending_; }
 
  private:

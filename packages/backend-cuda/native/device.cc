@@ -173,7 +173,7 @@ static Napi::Value closeDevice(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("memories", memories);
   result.Set("bytes", static_cast<double>(device->deviceBytes));
-  destroyDevice(state, device, true);
+  destroyDevice(state, device, &env);
   return result;
 }
 

@@ -32,7 +32,7 @@ const char* kindName(Kind kind) {
 
 State& stateOf(Napi::Env env) { return *env.GetInstanceData<State>(); }
 
-static Napi::Error makeError(Napi::Env env, const std::string& op, const std::string& code, const std::string& text) {
+Napi::Error makeError(Napi::Env env, const std::string& op, const std::string& code, const std::string& text) {
   Napi::Error error = Napi::Error::New(env, op + ": " + text);
   error.Set("code", Napi::String::New(env, code));
   error.Set("op", Napi::String::New(env, op));
@@ -83,7 +83,7 @@ Napi::Error makeCudaError(Napi::Env env, Device* device, const char* op, CUresul
     const std::string list = suspects(stateOf(env), device);
     device->lostDetail = name + (list.empty() ? "" : " after one of: " + list);
     if (!list.empty()) text += ": the fault lies in one of: " + list;
-    text += ". The device takes no more work from this process; LOWRANK_CUDA_SYNC=1 names the very launch";
+    text += ". The device takes no more work from this process; with LOWRANK_CUDA_SYNC=1 steps run launch by launch, and the one that fails is named";
   }
   return makeError(env, op, name, text);
 }
@@ -293,10 +293,11 @@ void destroyObject(State& state, Object* object) {
   delete object;
 }
 
-void destroyDevice(State& state, Device* device, bool finish) {
+void destroyDevice(State& state, Device* device, const Napi::Env* env) {
   const Driver& cu = device->cu();
   cu.ctxSetCurrent(device->context);
-  if (finish && device->lost == 0) cu.ctxSynchronize();
+  if (env && device->lost == 0) cu.ctxSynchronize();
+  device->completer->end(env);
   device->completer.reset();
   reapWrites(device, true);
   // Plans before the library handle, graphs before modules, streams and events before the context.

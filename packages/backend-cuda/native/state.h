@@ -148,6 +148,7 @@ State& stateOf(Napi::Env env);
 
 // ---- errors ----
 [[noreturn]] void raise(Napi::Env env, const std::string& op, const std::string& code, const std::string& text);
+Napi::Error makeError(Napi::Env env, const std::string& op, const std::string& code, const std::string& text);
 Napi::Error makeCudaError(Napi::Env env, Device* device, const char* op, CUresult result, const std::string& facts = "");
 [[noreturn]] void raiseCuda(Napi::Env env, Device* device, const char* op, CUresult result, const std::string& facts = "");
 std::string errorName(const Driver& api, CUresult result);
@@ -194,8 +195,8 @@ void giveStaging(Device* device, Staging staging);
 void reapWrites(Device* device, bool wait);
 /** memcpy, by several threads where there is much: one thread moves a few gigabytes a second, the bus fifty. */
 void copyBytes(void* to, const void* from, size_t bytes);
-/** Frees every object of a device, then its context. Throws nothing. */
-void destroyDevice(State& state, Device* device, bool finish);
+/** Frees every object of a device, then its context. With an environment, waits for the device and rejects what is under way. Throws nothing. */
+void destroyDevice(State& state, Device* device, const Napi::Env* env);
 void destroyObject(State& state, Object* object);
 void noteLaunch(Device* device, Stream* stream, const std::string* name);
 

@@ -145,7 +145,8 @@ export function backendOn(device: CudaDevice): Backend {
       swiglu: fused(swiglu),
       swigluBackward: fused(swigluBackward),
     },
-    record: recorder(device),
+    // Where every launch is waited for, steps run eagerly: a replay would hide which kernel of it fails.
+    ...(device.syncEachLaunch ? {} : { record: recorder(device) }),
     synchronize: () => device.synchronize(),
     close: () => device.close(),
   };

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Native } from '../src/native.ts';
 import { CommandList } from '../src/runtime/commands.ts';
-import { image, nativeAddon, openFake, reset } from './support/native.ts';
+import { blas, codeOf, image, nativeAddon, openFake, reset } from './support/native.ts';
 
 const native = nativeAddon();
 let device: number;
@@ -19,6 +19,9 @@ afterEach(() => {
     // a property closed it
   }
 });
+
+/** A product of 4×4 matrices of f32. */
+const square = { m: 4, n: 4, k: 4, transA: false, transB: false, typeA: 0, typeB: 0, typeD: 0 } as const;
 
 const junk = (handles: () => readonly number[]) =>
   fc.oneof(
@@ -41,18 +44,8 @@ test('any arguments to any function: a value or an Error, never a crash', async 
   const kernel = native.functionGet(module, 'unary_dense').handle;
   const dead = native.allocate(device, 16);
   native.release(dead);
-  native.loadBlas(device, [process.env.LOWRANK_CUBLASLT!]);
-  const plan = native.matmulPlan(device, {
-    m: 4,
-    n: 4,
-    k: 4,
-    transA: false,
-    transB: false,
-    typeA: 0,
-    typeB: 0,
-    typeD: 0,
-    workspaceBytes: 0,
-  }).handle;
+  native.loadBlas(device, blas());
+  const plan = native.matmulPlan(device, { ...square, workspaceBytes: 0 }).handle;
   const names = (Object.keys(native) as (keyof Native)[]).filter(
     (n) => typeof native[n] === 'function' && n !== 'closeDevice',
   );
@@ -76,6 +69,43 @@ test('any arguments to any function: a value or an Error, never a crash', async 
   );
   await Promise.all(pending);
 }, 120_000);
+
+test('after a device is closed, every function refuses what belonged to it', async () => {
+  const memory = native.allocate(device, 256);
+  const event = native.eventCreate(device, true);
+  const module = native.moduleLoad(device, image, 'm');
+  const kernel = native.functionGet(module, 'unary_dense').handle;
+  const host = native.hostAllocate(device, 64).handle;
+  native.loadBlas(device, blas());
+  const plan = native.matmulPlan(device, { ...square, workspaceBytes: 0 }).handle;
+  native.captureBegin(stream);
+  const graph = native.captureEnd(stream, 'nothing').handle;
+  const waiting = native.synchronize(stream).catch((e: unknown) => e);
+  native.closeDevice(device);
+  const dead = [device, stream, memory, event, module, kernel, host, plan, graph];
+  const names = (Object.keys(native) as (keyof Native)[]).filter(
+    (n) => typeof native[n] === 'function' && !['loadDriver', 'openDevice', 'deviceInfo'].includes(n),
+  );
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...names),
+      fc.constantFrom(...dead),
+      fc.array(
+        junk(() => dead),
+        { maxLength: 5 },
+      ),
+      (name, first, rest) => {
+        expect(codeOf(() => (native[name] as (...a: unknown[]) => unknown)(first, ...rest))).toMatch(
+          /^LOWRANK_BAD_(HANDLE|ARGUMENT)$/,
+        );
+      },
+    ),
+    { numRuns: 5_000 },
+  );
+  // What was under way ended, or says that it could not.
+  expect([undefined, 'LOWRANK_CLOSED']).toContain(((await waiting) as { code?: string } | undefined)?.code);
+  ({ device, stream } = openFake(native));
+});
 
 test('any bytes as a command list: an Error or nothing', () => {
   fc.assert(
@@ -134,12 +164,12 @@ test('memory behaves as arrays do, through any sequence of calls', async () => {
         const reads: Promise<void>[] = [];
         for (const [step, a, b, c, v] of steps) {
           const one = model[a % (model.length || 1)];
-          if (step === 'allocate')
-            model.push({
-              handle: native.allocate(device, 1 + (a % 3000)),
-              bytes: new Uint8Array(1 + (a % 3000)).fill(0xff),
-            });
-          else if (!one) continue;
+          if (step === 'allocate') {
+            const handle = native.allocate(device, 1 + (a % 3000));
+            const bytes = new Uint8Array(1 + (a % 3000)).fill(0xff);
+            native.write(stream, handle, 0, bytes);
+            model.push({ handle, bytes });
+          } else if (!one) continue;
           else if (step === 'release') {
             native.release(one.handle);
             model.splice(model.indexOf(one), 1);

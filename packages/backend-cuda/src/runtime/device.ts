@@ -40,6 +40,8 @@ export class CudaDevice {
   /** Tensors that wait in host memory. */
   readonly offload: CudaOffload;
   readonly tf32: boolean;
+  /** `LOWRANK_CUDA_SYNC`: each launch is waited for, so that an error names the launch that made it. */
+  readonly syncEachLaunch = !['', '0'].includes(process.env.LOWRANK_CUDA_SYNC ?? '');
   /** Bytes taken from the driver. */
   reservedBytes = 0;
   recording = false;

@@ -1,6 +1,11 @@
-import { findBinaries, loadNative } from '../../src/locate.ts';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { blasPaths, driverPaths, findBinaries, loadNative, readManifest } from '../../src/locate.ts';
 import type { Native } from '../../src/native.ts';
 import { emulate, fakeDriver } from './emulated.ts';
+
+/** `LOWRANK_CUDA_REAL=1`: the properties are tried on the GPU that is here (scripts/gpu/properties.ts), not on the driver without one. */
+const real = process.env.LOWRANK_CUDA_REAL === '1';
 
 /** Asks the driver without a GPU for failures (tests/emulator/fake_cuda.cc). */
 export function failWith(spec: string): void {
@@ -12,15 +17,15 @@ export function reset(): void {
 }
 
 export function nativeAddon(): Native {
-  emulate();
+  if (!real) emulate();
   const binaries = findBinaries();
   if ('reason' in binaries) throw new Error(binaries.reason);
   return loadNative(binaries);
 }
 
-/** An open emulated device with a stream. */
+/** An open device with a stream: emulated, unless the GPU is asked for. */
 export function openFake(native: Native): { driver: number; device: number; stream: number } {
-  const driver = native.loadDriver([fakeDriver]);
+  const driver = native.loadDriver(real ? driverPaths() : [fakeDriver]);
   if (!driver.ok) throw new Error(driver.reason);
   const device = native.openDevice(driver.driver, 0);
   return { driver: driver.driver, device, stream: native.streamCreate(device) };
@@ -36,8 +41,14 @@ export function codeOf(f: () => unknown): string | undefined {
   }
 }
 
-/** An image that the emulated driver takes. */
-export const image = (() => {
+/** Where cuBLASLt is for these tests. */
+export const blas = (): string[] => blasPaths();
+
+/** An image that the driver takes and that has the kernel `unary_dense`. */
+export const image = ((): Uint8Array => {
+  const binaries = findBinaries();
+  if (real && !('reason' in binaries))
+    return readFileSync(join(binaries.kernels, `${readManifest(binaries).kernels.unary_dense}.fatbin`));
   const bytes = new Uint8Array(16);
   new DataView(bytes.buffer).setUint32(0, 0xba55ed50, true);
   return bytes;
