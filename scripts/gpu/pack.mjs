@@ -51,6 +51,7 @@ for (const entry of entries)
     banner: {
       js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
     },
+    external: ['webgpu'],
     logLevel: 'warning',
   });
 for (const file of ['run.sh', 'stamp.mjs']) cpSync(join(here, file), join(out, file));

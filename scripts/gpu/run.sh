@@ -3,7 +3,7 @@
 # commit, the machine and the command that made it.
 #   run.sh                  conformance, then measurements
 #   run.sh conformance      one of them; further words: a filter on names
-#   run.sh sanitize TOOL    conformance under compute-sanitizer (memcheck, racecheck, initcheck, synccheck)
+#   run.sh sanitize TOOL [FILTER [PARTS]]   conformance under compute-sanitizer (memcheck, racecheck, initcheck, synccheck)
 #   run.sh NAME …           NAME.mjs from this folder
 set -u
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -11,7 +11,7 @@ out="${OUT:-$here/out}"
 mkdir -p "$out"
 node="${LOWRANK_NODE:-/tmp/lowrank-node}"
 [ -x "$node" ] || { xz -dc "$here/node.xz" >"$node.$$" && chmod +x "$node.$$" && mv "$node.$$" "$node"; } || exit 1
-export LOWRANK_CUDA_BINARIES="$here/binaries"
+export LOWRANK_CUDA_BINARIES="$here/binaries" LOWRANK_CUDA_REAL=1
 command="run.sh $*"
 # Every line of a record says which commit, machine and command made it.
 trap '"$node" "$here/stamp.mjs" "$out" "$(cat "$here/commit")" "$command"' EXIT
@@ -21,10 +21,18 @@ selfcheck() { "$node" "$here/selfcheck.mjs" "$out/selfcheck.jsonl" "$@" 2>&1 | t
 case "${1:-all}" in
   all) conformance; selfcheck ;;
   conformance | selfcheck) "$@" ;;
-  sanitize)
-    LOWRANK_FILTER="${3:-}" compute-sanitizer --tool "${2:-memcheck}" --error-exitcode 9 --print-limit 20 "$node" "$here/conformance.mjs" >"$out/sanitize-${2:-memcheck}.log" 2>&1
-    status=$?
-    grep -E "passed|=========.*(Invalid|ERROR SUMMARY|Race|Uninit|hazard|error)" "$out/sanitize-${2:-memcheck}.log" | sort | uniq -c | sort -rn | head -40
+  sanitize) # TOOL [FILTER [PARTS]]: PARTS processes share the suite
+    tool="${2:-memcheck}" filter="${3:-}" parts="${4:-1}" pids=""
+    for part in $(seq "$parts"); do
+      LOWRANK_FILTER="$filter" LOWRANK_SHARD="$part/$parts" LOWRANK_RECORD="$out/sanitize-$tool-$part.tests" \
+        compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 "$node" "$here/conformance.mjs" >"$out/sanitize-$tool-$part.log" 2>&1 &
+      pids="$pids $!"
+    done
+    for pid in $pids; do wait "$pid" || status=$?; done
+    cat "$out/sanitize-$tool"-*.log | grep -E "passed|=========.*(Invalid|SUMMARY|Race|Uninit|hazard|error)" | sort | uniq -c | sort -rn | head -40
+    passed=$(cat "$out/sanitize-$tool"-*.tests | grep -c '"status":"passed"')
+    echo "{\"kind\":\"sanitize\",\"tool\":\"$tool\",\"filter\":\"$filter\",\"passed\":$passed,\"exit\":$status,\"summaries\":\"$(grep -h SUMMARY "$out/sanitize-$tool"-*.log | sed 's/=* *//' | sort | uniq -c | tr -s ' \n' ' ')\"}" >>"$out/sanitize.jsonl"
+    rm -f "$out/sanitize-$tool"-*.tests
     ;;
   *) name="$1"; shift; "$node" "$here/$name.mjs" "$@" 2>&1 | tee "$out/$name.log"; status="${PIPESTATUS[0]}" ;;
 esac

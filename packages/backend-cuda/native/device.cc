@@ -209,7 +209,7 @@ static Napi::Value streamCreate(const Napi::CallbackInfo& info) {
   if (device->cu().streamWriteValue32 &&
       device->cu().memHostAlloc(&marker, 64, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP) == CUDA_SUCCESS) {
     stream->marker = static_cast<volatile uint32_t*>(marker);
-    *stream->marker = 0;
+    stream->marker[0] = stream->marker[1] = 0;
   }
   return Napi::Number::New(env, stateOf(env).handles.add(stream.release()));
 }

@@ -49,23 +49,40 @@ std::string errorName(const Driver& api, CUresult result) {
   return "CUDA_ERROR_" + std::to_string(result);
 }
 
-/** Names of the launches of each stream that the device had not passed when it failed. */
+/** Names of the launches of each stream that the device had not passed when it failed; within a recording, those since its last mark. */
 static std::string suspects(State& state, Device* device) {
   std::string text;
+  const std::string* last = nullptr;
+  int shown = 0;
+  const auto add = [&](const std::string* name) {
+    if (!name || name == last || shown == 40) return;
+    last = name;
+    text += (text.empty() ? "" : ", ") + *name;
+    shown++;
+  };
   state.handles.each([&](Object* object) {
     if (object->kind != Kind::Stream || object->device != device) return;
     Stream* stream = static_cast<Stream*>(object);
     const uint32_t done = stream->marker ? *stream->marker : 0;
     uint32_t from = done;
     if (stream->launched - from > Stream::kRing) from = stream->launched - Stream::kRing;
-    const std::string* last = nullptr;
-    int shown = 0;
-    for (uint32_t i = from; i != stream->launched && shown < 40; i++) {
+    std::set<const std::string*> opened;
+    for (uint32_t i = from; i != stream->launched; i++) {
       const std::string* name = stream->names[i % Stream::kRing];
-      if (!name || name == last) continue;
-      last = name;
-      text += (text.empty() ? "" : ", ") + *name;
-      shown++;
+      Graph* graph = nullptr;
+      state.handles.each([&](Object* o) {
+        if (o->kind == Kind::Graph && o->device == device && static_cast<Graph*>(o)->name == name) graph = static_cast<Graph*>(o);
+      });
+      if (!graph || !stream->marker) {
+        add(name);
+        continue;
+      }
+      if (!opened.insert(name).second) continue;
+      const size_t begin = stream->marker[1], end = std::min(begin + Stream::kMarkRecorded, graph->names.size());
+      std::set<const std::string*> distinct;
+      for (size_t k = begin; k < end; k++)
+        if (distinct.insert(graph->names[k]).second) add(graph->names[k]);
+      text += " (launches " + std::to_string(begin + 1) + " to " + std::to_string(end) + " of " + *name + ")";
     }
   });
   return text;
@@ -80,10 +97,13 @@ Napi::Error makeCudaError(Napi::Env env, Device* device, const char* op, CUresul
   if (!facts.empty()) text += ": " + facts;
   if (isSticky(result) && device->lost == 0) {
     device->lost = result;
-    const std::string list = suspects(stateOf(env), device);
+    const std::string list = device->syncEachLaunch ? op : suspects(stateOf(env), device);
     device->lostDetail = name + (list.empty() ? "" : " after one of: " + list);
-    if (!list.empty()) text += ": the fault lies in one of: " + list;
-    text += ". The device takes no more work from this process; with LOWRANK_CUDA_SYNC=1 steps run launch by launch, and the one that fails is named";
+    if (device->syncEachLaunch) text += ". The device takes no more work from this process";
+    else {
+      if (!list.empty()) text += ": the fault lies in one of: " + list;
+      text += ". The device takes no more work from this process; with LOWRANK_CUDA_SYNC=1 steps run launch by launch, and the one that fails is named";
+    }
   }
   return makeError(env, op, name, text);
 }
@@ -235,11 +255,22 @@ void reapWrites(Device* device, bool wait) {
   }
 }
 
-void noteLaunch(Device* device, Stream* stream, const std::string* name) {
+void noteLaunch(Device* device, Stream* stream, const std::string* name, bool mark) {
+  if (stream->capturing) {
+    stream->recorded.push_back(name);
+    if (stream->recorded.size() % Stream::kMarkRecorded == 0) noteProgress(device, stream, stream->recorded.size());
+    return;
+  }
   stream->names[stream->launched % Stream::kRing] = name;
   stream->launched++;
-  if (stream->marker && !stream->capturing && stream->launched % Stream::kMarkEvery == 0)
+  if (stream->marker && (mark || stream->launched % Stream::kMarkEvery == 0))
     device->cu().streamWriteValue32(stream->stream, reinterpret_cast<CUdeviceptr>(stream->marker), stream->launched, 0);
+}
+
+void noteProgress(Device* device, Stream* stream, size_t launches) {
+  if (stream->marker)
+    device->cu().memsetD32Async(reinterpret_cast<CUdeviceptr>(stream->marker + 1), static_cast<uint32_t>(launches), 1,
+                                stream->stream);
 }
 
 // ---- ends ----

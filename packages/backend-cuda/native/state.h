@@ -76,6 +76,9 @@ struct Stream : Object {
   uint32_t launched = 0;
   const std::string* names[kRing] = {};
   volatile uint32_t* marker = nullptr;
+  // The same within a recording, in the second word: launches of it that are done.
+  static constexpr size_t kMarkRecorded = 64;
+  std::vector<const std::string*> recorded;
   explicit Stream(Device* d) : Object(Kind::Stream, d) {}
 };
 
@@ -119,6 +122,7 @@ struct Function : Object {
 
 struct Graph : Object {
   CUgraphExec exec = nullptr;
+  std::vector<const std::string*> names;
   size_t nodes = 0;
   const std::string* name = nullptr;
   explicit Graph(Device* d) : Object(Kind::Graph, d) {}
@@ -198,7 +202,10 @@ void copyBytes(void* to, const void* from, size_t bytes);
 /** Frees every object of a device, then its context. With an environment, waits for the device and rejects what is under way. Throws nothing. */
 void destroyDevice(State& state, Device* device, const Napi::Env* env);
 void destroyObject(State& state, Object* object);
-void noteLaunch(Device* device, Stream* stream, const std::string* name);
+/** Remembers a launch for the report of a fault. `mark`: the device says at once when it is past it. */
+void noteLaunch(Device* device, Stream* stream, const std::string* name, bool mark = false);
+/** Has the device say, in stream order, how far it is in a recording. */
+void noteProgress(Device* device, Stream* stream, size_t launches);
 
 // ---- entries, one file a group ----
 void exportDevice(Napi::Env env, Napi::Object exports);

@@ -27,9 +27,6 @@ function recorder(device: CudaDevice): Recorder {
   let host: { release(): void } | undefined;
   return {
     begin: () => {
-      // Scratch is allocated before, so that no recording owns it.
-      void device.blasWorkspace;
-      void device.partials;
       host = device.offload.enter();
       device.flush();
       device.call(() => device.native.captureBegin(device.stream));

@@ -54,8 +54,10 @@ export class CudaDevice {
   readonly #kernels = new Map<string, KernelInfo>();
   #flushPlanned = false;
   #closed = false;
-  #blasWorkspace: CudaBuffer | undefined;
-  #partials: CudaBuffer | undefined;
+  /** Scratch of cuBLASLt's products. */
+  readonly blasWorkspace: Range;
+  /** Room for partial sums, f32; its contents last until the next op that uses it. */
+  readonly partials: Range;
 
   private constructor(
     native: Native,
@@ -77,6 +79,12 @@ export class CudaDevice {
     this.#manifest = readManifest(binaries);
     this.stream = native.streamCreate(handle);
     this.offload = new CudaOffload(this);
+    // Taken at once: a run that does not fit then fails where it asks for its own memory, and no recording owns scratch.
+    const scratch = (bytes: number): Range => ({ memory: this.allocate(bytes).handle, offset: 0, bytes });
+    this.blasWorkspace = scratch(blasWorkspaceBytes);
+    this.partials = scratch(partialBytes);
+    for (const range of [this.blasWorkspace, this.partials]) this.commands.fill(range, 0, 4);
+    this.flush();
   }
 
   /** Throws a LowrankError that says what is missing. */
@@ -270,17 +278,6 @@ export class CudaDevice {
     if (!this.recording) this.flush();
     this.call(() => this.native.release(buffer.handle));
     this.reservedBytes -= buffer.byteLength;
-  }
-
-  get blasWorkspace(): Range {
-    this.#blasWorkspace ??= this.allocate(blasWorkspaceBytes);
-    return { memory: this.#blasWorkspace.handle, offset: 0, bytes: blasWorkspaceBytes };
-  }
-
-  /** Room for partial sums, f32; its contents last until the next op that uses it. */
-  get partials(): Range {
-    this.#partials ??= this.allocate(partialBytes);
-    return { memory: this.#partials.handle, offset: 0, bytes: partialBytes };
   }
 
   async synchronize(): Promise<void> {

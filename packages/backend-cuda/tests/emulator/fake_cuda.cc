@@ -88,13 +88,10 @@ CUresult enqueue(void* s, std::function<void()> work) {
 
 bool inside(uint64_t p, size_t bytes) {
   auto it = allocations.upper_bound(p);
-  if (it == allocations.begin()) {
-    for (auto& [h, n] : hostAllocations)
-      if (p >= reinterpret_cast<uintptr_t>(h) && p + bytes <= reinterpret_cast<uintptr_t>(h) + n) return true;
-    return false;
-  }
-  --it;
-  return p + bytes <= it->first + it->second;
+  if (it != allocations.begin() && p + bytes <= std::prev(it)->first + std::prev(it)->second) return true;
+  for (auto& [h, n] : hostAllocations)
+    if (p >= reinterpret_cast<uintptr_t>(h) && p + bytes <= reinterpret_cast<uintptr_t>(h) + n) return true;
+  return false;
 }
 
 }  // namespace
