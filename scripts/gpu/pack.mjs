@@ -52,6 +52,8 @@ for (const entry of entries)
       js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
     },
     external: ['webgpu'],
+    // Test files are imported for what they do.
+    ignoreAnnotations: true,
     logLevel: 'warning',
   });
 for (const file of ['run.sh', 'stamp.mjs']) cpSync(join(here, file), join(out, file));
