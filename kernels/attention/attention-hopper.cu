@@ -2,8 +2,7 @@
 // Attention forward for sm_90a (Shah et al. 2024, FlashAttention-3): one warp fetches tiles with the bulk copy engine, two warp groups of
 // 64 queries each multiply with wgmma. The scores of a tile are computed while the weighted sum of the tile before is still running.
 // kernels: attention_hopper_bf16_64 attention_hopper_bf16_128 attention_hopper_f16_64 attention_hopper_f16_128
-#include "../common/cuda/attention.cuh"
-#include "../common/cuda/hopper.cuh"
+#include "../common/cuda/attention-hopper.cuh"
 
 #if HOPPER
 constexpr float log2e = 1.4426950408889634f;
@@ -11,40 +10,17 @@ constexpr int queries = 128, keys = 128, stages = 2;
 
 struct Barriers { u64 q, fullK[stages], fullV[stages], emptyK[stages], emptyV[stages]; };
 
-/** A tile of `rows` rows of one head: D / 64 panels of 64 columns. */
-template <int D, int rows> DEVICE void fetch(u16* tile, const TensorMap* map, u64* barrier, int t, int h, int b) {
-  barrierExpect(barrier, rows * D * 2);
-#pragma unroll
-  for (int panel = 0; panel < D / 64; panel++) copyBox(tile + panel * rows * 64, map, barrier, panel * 64, h, t, b);
-}
-
-template <int T, int D> DEVICE void scores(float (&s)[64], u16* q, u16* k) {
-  wgmmaFence();
-#pragma unroll
-  for (int step = 0; step < D / 16; step++) {
-    const int panel = step / 4, inside = (step % 4) * 32;
-    const u64 a = descriptorAlong(sharedAddress(q + panel * queries * 64) + inside);
-    const u64 b = descriptorAlong(sharedAddress(k + panel * keys * 64) + inside);
-    wgmmaShared<T>(s, a, b, step > 0);
-  }
-  wgmmaCommit();
-}
-template <int T, int D> DEVICE void weightedSum(float (&out)[D / 2], const u32 (&p)[keys / 16][4], u16* v) {
-  wgmmaFence();
-#pragma unroll
-  for (int step = 0; step < keys / 16; step++) wgmmaRegisters<T>(out, p[step], descriptorAcross(sharedAddress(v) + step * 16 * 128, keys * 128));
-  wgmmaCommit();
-}
-
-template <int T, int D> DEVICE void attentionHopper(const TensorMap& mq, const TensorMap& mk, const TensorMap& mv, u16* y, float* lse, const AttentionShape& s, const Heads& sy) {
+template <int T, int D> DEVICE void attentionHopper(const TensorMap& mq, const TensorMap& mk, const TensorMap& mv, u16* y, float* lse, const AttentionShape& s, const Heads& sy, int together) {
   DYNAMIC_SHARED(u16, shared);
   __shared__ Barriers barriers;
   __shared__ int range[4];
   u16* qs = shared;
   u16* ks = qs + queries * D;
   u16* vs = ks + stages * keys * D;
-  const int group = threadIdx.x >> 7;
-  const int first = (int(gridDim.x) - 1 - int(blockIdx.x)) * queries, h = blockIdx.y, b = blockIdx.z, hkv = i64(h) * s.Hkv / s.Hq;
+  const int group = threadIdx.x >> 7, tilesQ = (s.Tq + queries - 1) / queries;
+  const Place place = placeOf(blockIdx.x, tilesQ, s.B * s.Hq, together);
+  // The last queries see the most keys: they start first.
+  const int first = (tilesQ - 1 - place.tile) * queries, h = place.head % s.Hq, b = place.head / s.Hq, hkv = i64(h) * s.Hkv / s.Hq;
   if (threadIdx.x == 0) {
     barrierInit(&barriers.q, 1);
 #pragma unroll
@@ -62,14 +38,17 @@ template <int T, int D> DEVICE void attentionHopper(const TensorMap& mq, const T
   if (group == 0) {
     registersDown<24>();
     if (threadIdx.x == 0) {
-      fetch<D, queries>(qs, &mq, &barriers.q, first, h, b);
+      barrierExpect(&barriers.q, queries * D * 2);
+      fetchTile<D, queries>(qs, &mq, &barriers.q, first, h, b);
       for (int t = 0; t < tiles; t++) {
         const int stage = t % stages;
         const u32 parity = (t / stages) & 1;
         barrierWait(&barriers.emptyK[stage], parity ^ 1);
-        fetch<D, keys>(ks + stage * keys * D, &mk, &barriers.fullK[stage], (tileLo + t) * keys, hkv, b);
+        barrierExpect(&barriers.fullK[stage], keys * D * 2);
+        fetchTile<D, keys>(ks + stage * keys * D, &mk, &barriers.fullK[stage], (tileLo + t) * keys, hkv, b);
         barrierWait(&barriers.emptyV[stage], parity ^ 1);
-        fetch<D, keys>(vs + stage * keys * D, &mv, &barriers.fullV[stage], (tileLo + t) * keys, hkv, b);
+        barrierExpect(&barriers.fullV[stage], keys * D * 2);
+        fetchTile<D, keys>(vs + stage * keys * D, &mv, &barriers.fullV[stage], (tileLo + t) * keys, hkv, b);
       }
     }
   } else {
@@ -123,31 +102,25 @@ template <int T, int D> DEVICE void attentionHopper(const TensorMap& mq, const T
         sum[e] = sum[e] * shrink[e] + part;
       }
     };
-    auto pack = [&]() {
-#pragma unroll
-      for (int k = 0; k < keys / 16; k++)
-#pragma unroll
-        for (int w = 0; w < 4; w++) {
-          const int i = 4 * (2 * k + (w >> 1)) + 2 * (w & 1);
-          p[k][w] = packHalf<T>(sc[i], sc[i + 1]);
-        }
-    };
-
+    // The groups begin their products in turn, so that one softens scores while the tensor cores serve the other.
+    if (part == 1 && tiles > 1) namedArrive(3, 256);
     barrierWait(&barriers.q, 0);
     if (tiles > 0) {
       barrierWait(&barriers.fullK[0], 0);
-      scores<T, D>(sc, q, ks);
+      rowProducts<T, D, queries, keys>(sc, q, ks);
       wgmmaWait<0>();
       wgmmaPin(sc);
       if (leads) barrierArrive(&barriers.emptyK[0]);
       soften(0);
-      pack();
+      packLeft<T>(p, sc);
       for (int t = 1; t < tiles; t++) {
         const int stage = t % stages, before = (t - 1) % stages;
+        namedBarrier(3 + part, 256);
         barrierWait(&barriers.fullK[stage], (t / stages) & 1);
-        scores<T, D>(sc, q, ks + stage * keys * D);
+        rowProducts<T, D, queries, keys>(sc, q, ks + stage * keys * D);
         barrierWait(&barriers.fullV[before], ((t - 1) / stages) & 1);
-        weightedSum<T, D>(out, p, vs + before * keys * D);
+        weightedSum<T, D, keys>(out, p, vs + before * keys * D);
+        if (part == 0 || t + 1 < tiles) namedArrive(3 + (part ^ 1), 256);
         wgmmaWait<1>();
         wgmmaPin(sc);
         if (leads) barrierArrive(&barriers.emptyK[stage]);
@@ -157,49 +130,36 @@ template <int T, int D> DEVICE void attentionHopper(const TensorMap& mq, const T
         if (leads) barrierArrive(&barriers.emptyV[before]);
 #pragma unroll
         for (int i = 0; i < D / 2; i++) out[i] *= shrink[(i >> 1) & 1];
-        pack();
+        packLeft<T>(p, sc);
       }
       const int last = (tiles - 1) % stages;
       barrierWait(&barriers.fullV[last], ((tiles - 1) / stages) & 1);
-      weightedSum<T, D>(out, p, vs + last * keys * D);
+      weightedSum<T, D, keys>(out, p, vs + last * keys * D);
       wgmmaWait<0>();
       wgmmaPin(out);
     }
 
-    // Through shared memory, so that rows leave in whole lines: this group's queries are not needed any more.
+    float inverse[2];
 #pragma unroll
     for (int e = 0; e < 2; e++) {
       sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], 1);
       sum[e] += __shfl_xor_sync(0xffffffffu, sum[e], 2);
       const int i = row0 + 8 * e;
       const bool none = sum[e] == 0.f;
-      const float inverse = none ? 0.f : 1.f / sum[e];
+      inverse[e] = none ? 0.f : 1.f / sum[e];
       if ((lane & 3) == 0 && i < s.Tq) lse[(i64(b) * s.Hq + h) * s.Tq + i] = none ? -INFINITY : top[e] * s.scale + logf(sum[e]);
-      const int row = warp * 16 + lane / 4 + 8 * e;
-#pragma unroll
-      for (int d = 0; d < D / 8; d++) {
-        const int panel = d / 8, piece = d % 8;
-        *reinterpret_cast<u32*>(q + panel * queries * 64 + row * 64 + ((piece ^ (row & 7)) << 3) + (lane & 3) * 2) =
-            packHalf<T>(out[4 * d + 2 * e] * inverse, out[4 * d + 2 * e + 1] * inverse);
-      }
     }
-    namedBarrier(1 + part, 128);
-    for (int i = threadIdx.x & 127; i < 64 * (D / 8); i += 128) {
-      const int row = i / (D / 8), piece = i % (D / 8), query = first + part * 64 + row;
-      if (query >= s.Tq) continue;
-      const Vec16 line = *reinterpret_cast<const Vec16*>(q + (piece / 8) * queries * 64 + row * 64 + (((piece % 8) ^ (row & 7)) << 3));
-      *reinterpret_cast<Vec16*>(y + b * sy.b + i64(query) * sy.t + h * sy.h + piece * 8) = line;
-    }
+    storeRows<T, D, queries>(out, inverse, q, 1 + part, y + b * sy.b + h * sy.h, sy.t, first + part * 64, s.Tq);
   }
 }
-#define BODY(T, D) attentionHopper<T, D>(mq, mk, mv, y, lse, s, sy)
+#define BODY(T, D) attentionHopper<T, D>(mq, mk, mv, y, lse, s, sy, together)
 #else
 #define BODY(T, D) __trap()
 #endif
 
 #define ATTENTION_HOPPER(name, T, D)                                                                                                                                          \
   KERNEL __launch_bounds__(384, 1) name(const __grid_constant__ TensorMap mq, const __grid_constant__ TensorMap mk, const __grid_constant__ TensorMap mv, u16* y, float* lse, \
-                                        AttentionShape s, Heads sy) {                                                                                                         \
+                                        AttentionShape s, Heads sy, i32 together) {                                                                                                         \
     BODY(T, D);                                                                                                                                                               \
   }
 ATTENTION_HOPPER(attention_hopper_bf16_64, BF16, 64)

@@ -101,17 +101,8 @@ template <int T, int D> DEVICE void attentionTiles(const u16* q, const u16* k, c
 #pragma unroll
     for (int kk = 0; kk < cols / 16; kk++) {
       u32 a[4];
-      a[0] = packHalf<T>(score[2 * kk][0], score[2 * kk][1]);
-      a[1] = packHalf<T>(score[2 * kk][2], score[2 * kk][3]);
-      a[2] = packHalf<T>(score[2 * kk + 1][0], score[2 * kk + 1][1]);
-      a[3] = packHalf<T>(score[2 * kk + 1][2], score[2 * kk + 1][3]);
-#pragma unroll
-      for (int d = 0; d < D / 16; d++) {
-        u32 f[4];
-        rightFragmentTransposed<D>(f, vt, kk, 2 * d);
-        multiplyAdd<T>(out[2 * d], a, f[0], f[1]);
-        multiplyAdd<T>(out[2 * d + 1], a, f[2], f[3]);
-      }
+      leftFromResults<T>(a, score[2 * kk], score[2 * kk + 1]);
+      accumulateRows<T, D>(out, a, vt, kk);
     }
     if (t + 1 < tileHi) loadTile<D, cols, threads>(vs + (stage ^ 1) * cols * D, vh, sv.t, col0 + cols, s.Tk);
     copyAsyncCommit();

@@ -55,6 +55,14 @@ export const setups: readonly AttentionSetup[] = [
   { name: 'nine heads over three', sizes: [1, 33, 33, 9, 3, 64], causal: true },
   { name: 'all heads over one', sizes: [1, 17, 17, 4, 1, 8], causal: false },
   { name: 'head width 128', sizes: [1, 35, 35, 2, 2, 128], causal: true },
+  // Long enough for kernels that take 64 queries or more at a time.
+  {
+    name: 'heads of 64, packed',
+    sizes: [2, 130, 130, 4, 2, 64],
+    causal: true,
+    starts: each(130, (_, i) => (i < 50 ? 0 : i < 97 ? 50 : 97)),
+  },
+  { name: 'heads of 128, queries after a cache', sizes: [1, 70, 200, 2, 1, 128], causal: true },
   { name: 'head width 80', sizes: [1, 33, 33, 2, 2, 80], causal: true, dtypes: ['f32'] },
   { name: 'head width 7', sizes: [1, 9, 9, 2, 2, 7], causal: true, dtypes: ['f32'] },
   { name: 'one query on a cache', sizes: [1, 1, 130, 4, 2, 32], causal: true },

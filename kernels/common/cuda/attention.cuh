@@ -85,3 +85,20 @@ template <int D> DEVICE void rightFragmentTransposed(u32 (&b)[4], u16* tile, int
   const int lane = threadIdx.x & 31;
   loadMatrix4Transposed(b, tileAt<D>(tile, 16 * k + (lane & 15), piece + (lane >> 4)));
 }
+/** Two neighbouring 16×8 results as the left operand (16×16) of the next product. */
+template <int T> DEVICE void leftFromResults(u32 (&a)[4], const float (&left)[4], const float (&right)[4]) {
+  a[0] = packHalf<T>(left[0], left[1]);
+  a[1] = packHalf<T>(left[2], left[3]);
+  a[2] = packHalf<T>(right[0], right[1]);
+  a[3] = packHalf<T>(right[2], right[3]);
+}
+/** sum [16, D] += a · rows 16k … 16k+15 of a tile. */
+template <int T, int D> DEVICE void accumulateRows(float (&sum)[D / 8][4], const u32 (&a)[4], u16* tile, int k) {
+#pragma unroll
+  for (int d = 0; d < D / 16; d++) {
+    u32 f[4];
+    rightFragmentTransposed<D>(f, tile, k, 2 * d);
+    multiplyAdd<T>(sum[2 * d], a, f[0], f[1]);
+    multiplyAdd<T>(sum[2 * d + 1], a, f[2], f[3]);
+  }
+}

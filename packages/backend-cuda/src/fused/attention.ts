@@ -7,7 +7,7 @@ import {
   type TensorSpec,
   type View,
 } from '@lowrank/kernels';
-import type { CommandList, TensorMap } from '../runtime/commands.ts';
+import type { CommandList, Range, TensorMap } from '../runtime/commands.ts';
 import type { CudaDevice } from '../runtime/device.ts';
 import { codeOf, rangeOf } from '../runtime/views.ts';
 
@@ -45,8 +45,8 @@ interface Operands {
 
 const cudaMapType = { f16: 6, f32: 7, bf16: 9 } as const;
 
-/** Boxes of 64 columns by 128 rows of one head, as the copy engine fetches them. */
-function tiles(view: View): TensorMap {
+/** Boxes of 64 columns by `rows` rows of one head, as the copy engine fetches them. */
+function tiles(view: View, rows = 128): TensorMap {
   const [B, T, H, D] = view.shape as [number, number, number, number];
   const bytes = (axis: number) => Math.max(view.strides[axis]! * 2, 16);
   return {
@@ -54,14 +54,21 @@ function tiles(view: View): TensorMap {
     dataType: cudaMapType[view.dtype as 'bf16'],
     dims: [D, H, T, B],
     strides: [bytes(2), bytes(1), bytes(0)],
-    box: [64, 1, 128, 1],
+    box: [64, 1, rows, 1],
     swizzle: 3,
   };
 }
 
-/** The kernel for sm_90a takes the call. */
-function onHopper(device: CudaDevice, kernel: string, { scale }: { scale: number }, Tq: number): boolean {
-  return device.hopper && scale > 0 && Tq >= 64 && device.has(kernel);
+/** Operands of the heads that are walked together should stay in this part of the cache. */
+const cachePart = 0.55;
+
+/**
+ * How many heads the kernels for sm_90a walk together (`placeOf` of attention-hopper.cuh): as many as the cache holds what their blocks
+ * read again (`bytes` a head), but so many that the long blocks among them start before the short ones of the same section fill the GPU.
+ */
+function together(device: CudaDevice, tiles: number, bytes: number, heads: number): number {
+  const fit = Math.floor((device.info.l2Bytes * cachePart) / bytes);
+  return Math.max(1, Math.min(heads, Math.max(fit, Math.ceil((4 * device.info.multiprocessors) / tiles))));
 }
 
 /** `struct AttentionShape` */
@@ -105,11 +112,14 @@ export const attention = (device: CudaDevice): FusedKernel<Attention> => ({
     if (k.shape[1] === 0 || D === 0) return emptyKeys(device, y, lse);
     if (onTensorCores(q, k, v, y)) {
       const hopper = `attention_hopper_${q.dtype}_${D}`;
-      if (onHopper(device, hopper, attrs, Tq)) {
-        const list = device.launch(hopper, [Math.ceil(Tq / 128), Hq, B], 384, (128 + 4 * 128) * D * 2);
+      if (device.hopper && attrs.scale > 0 && Tq >= 64 && device.has(hopper)) {
+        const tilesQ = Math.ceil(Tq / 128);
+        const [, Tk, Hkv] = k.shape as [number, number, number];
+        const list = device.launch(hopper, [tilesQ * B * Hq], 384, (128 + 4 * 128) * D * 2);
         for (const x of [q, k, v]) list.tensorMap(tiles(x));
         list.pointer(rangeOf(y)).pointer(rangeOf(lse));
-        return device.done(heads(shape(list, inputs, attrs), y));
+        const width = together(device, tilesQ, (Tk * D * 4 * Hkv) / Hq, B * Hq);
+        return device.done(heads(shape(list, inputs, attrs), y).i32(width));
       }
       const bytes = (128 + 4 * 64) * D * 2;
       const list = device.launch(`attention_${q.dtype}_${D}`, [Math.ceil(Tq / 128), Hq, B], 256, bytes);
@@ -139,23 +149,26 @@ export const attentionBackward = (device: CudaDevice): FusedKernel<AttentionBack
       return;
     }
     const delta = { ...rangeOf(workspace), bytes: B * Tq * Hq * 4 };
-    const first = device
-      .launch('attention_delta', [device.blocks(B * Tq * Hq * 32)], 256)
-      .pointer(rangeOf(dy))
-      .pointer(rangeOf(y))
-      .pointer(delta);
-    device.done(heads(first.i32(B).i32(Tq).i32(Hq).i32(D), dy, y).i32(codeOf[q.dtype]));
     const tensor = onTensorCores(q, k, v, dy, dq, dk, dv);
+    const rows = tensor && onTensorCores(dy, y);
+    const first = rows
+      ? device.launch('attention_delta_half', [Math.ceil((Tq * Hq * D) / 2048), B], 256)
+      : device.launch('attention_delta', [device.blocks(B * Tq * Hq * 32)], 256);
+    first.pointer(rangeOf(dy)).pointer(rangeOf(y)).pointer(delta);
+    if (!rows) first.i32(B);
+    device.done(heads(first.i32(Tq).i32(Hq).i32(D), dy, y).i32(codeOf[q.dtype]));
+    if (tensor && device.hopper && Tq >= 64 && device.has(`attention_dq_hopper_${q.dtype}_${D}`))
+      return backwardOnHopper(device, inputs, { dq, dk, dv }, attrs, delta);
     const operands = (list: CommandList) => {
       for (const x of [dy, q, k, v, lse]) list.pointer(rangeOf(x));
       return list.pointer(delta);
     };
     const suffix = tensor ? `${q.dtype}_${D}` : 'plain';
-    const rows = tensor ? 128 : 8;
+    const tile = tensor ? 128 : 8;
     const queries = operands(
       device.launch(
         `attention_dq_${suffix}`,
-        [Math.ceil(Tq / rows), Hq, B],
+        [Math.ceil(Tq / tile), Hq, B],
         256,
         tensor ? (2 * 128 + 4 * 64) * D * 2 : 0,
       ),
@@ -165,7 +178,7 @@ export const attentionBackward = (device: CudaDevice): FusedKernel<AttentionBack
     const keys = operands(
       device.launch(
         `attention_dkdv_${suffix}`,
-        [Math.ceil(Tk / rows), Hkv, B],
+        [Math.ceil(Tk / tile), Hkv, B],
         256,
         tensor ? (2 * 128 + 2 * 64) * D * 2 : 0,
       ),
@@ -176,3 +189,29 @@ export const attentionBackward = (device: CudaDevice): FusedKernel<AttentionBack
     device.done(tensor ? keys : keys.i32(codeOf[q.dtype]));
   },
 });
+
+/** The passes of attention-backward-hopper.cu. `delta`: Σ dy·y, [B, Hq, Tq]. */
+function backwardOnHopper(
+  device: CudaDevice,
+  inputs: Operands & Readonly<Record<'dy' | 'v' | 'lse', View>>,
+  { dq, dk, dv }: Record<'dq' | 'dk' | 'dv', View>,
+  attrs: AttentionBackward['attrs'],
+  delta: Range,
+): void {
+  const { dy, q, k, v, lse } = inputs;
+  const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
+  const [, Tk, Hkv] = k.shape as [number, number, number];
+  const suffix = `${q.dtype}_${D}`;
+  const launch = (name: string, blocks: number, bytes: number, rows: number, out: readonly View[]) => {
+    const list = device.launch(`attention_${name}_hopper_${suffix}`, [blocks], 384, bytes);
+    list.tensorMap(tiles(dy, rows)).tensorMap(tiles(q, rows)).tensorMap(tiles(k)).tensorMap(tiles(v));
+    list.pointer(rangeOf(lse)).pointer(delta);
+    for (const x of out) list.pointer(rangeOf(x));
+    return heads(shape(list, inputs, attrs), ...out);
+  };
+  const [tilesQ, tilesK] = [Math.ceil(Tq / 128), Math.ceil(Tk / 128)];
+  const queries = launch('dq', tilesQ * B * Hq, (2 * 128 + 4 * 128) * D * 2, 128, [dq]);
+  device.done(queries.i32(together(device, tilesQ, (Tk * D * 4 * Hkv) / Hq, B * Hq)));
+  const keys = launch('dkdv', tilesK * B * Hkv, (2 * 128 + 8 * 64) * D * 2, 64, [dk, dv]);
+  device.done(keys.i32(together(device, tilesK, (Tq * D * 4 * Hq) / Hkv, B * Hkv)));
+}
