@@ -53,6 +53,8 @@ export const cases = defineCases<QuantMatmul>(
         },
       ),
     ),
+    make({ m: 1, k: 1120, n: 37 }),
+    make({ m: 1, k: 2048, n: 21, type: 'fp4', blockSize: 32, nested: false }),
     make(
       { m: 5, k: 64, n: 33 },
       { name: 'row bias', inputs: { c: t([5, 33], { layout: { broadcast: [0] } }) } as never },

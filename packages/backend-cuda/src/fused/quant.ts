@@ -197,6 +197,39 @@ function copyViewUnlessSame(device: CudaDevice, c: View, y: View): void {
   copyView(device, c, y);
 }
 
+/** Elements of x that a warp of `quant_row` keeps, and partial sums of a block. */
+const rowSlice = 1024;
+const rowPartials = 2048;
+
+/** One row of x: blocks of 16 warps or fewer, one a multiprocessor. */
+function oneRow(
+  device: CudaDevice,
+  x: View,
+  weight: QuantViews,
+  c: View | undefined,
+  y: View,
+  attrs: QuantAttrs,
+): void {
+  const [n, k] = attrs.shape as [number, number];
+  const slices = Math.ceil(k / rowSlice);
+  const groups = Math.floor(16 / slices);
+  const rows = Math.min(Math.ceil(n / device.info.multiprocessors), Math.floor(rowPartials / slices));
+  const list = device.launch('quant_row', [Math.ceil(n / rows)], 32 * slices * groups).pointer(rangeOf(x));
+  quantized(list, weight, attrs)
+    .optionalPointer(c && rangeOf(c))
+    .pointer(rangeOf(y))
+    .i32(n)
+    .i64(k)
+    .i64(c?.strides[1] ?? 0)
+    .i32(codeOf[x.dtype]);
+  device.done(
+    list
+      .i32(codeOf[(c ?? y).dtype])
+      .i32(slices)
+      .i32(rows),
+  );
+}
+
 function vectors(
   device: CudaDevice,
   x: View,
@@ -207,6 +240,8 @@ function vectors(
 ): void {
   const [n, k] = attrs.shape as [number, number];
   const rows = x.shape[0]!;
+  if (rows === 1 && k % 32 === 0 && k <= 16 * rowSlice && attrs.blockSize >= 32 && weight.codes.byteOffset % 16 === 0)
+    return oneRow(device, x, weight, c, y, attrs);
   const row = (v: View, m: number): View => ({ ...v, byteOffset: v.byteOffset + m * v.strides[0]! * bytesOf[v.dtype] });
   for (let m = 0; m < rows; ) {
     const count = rows - m >= 4 ? 4 : rows - m >= 2 ? 2 : 1;
