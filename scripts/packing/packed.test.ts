@@ -4,10 +4,13 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { isNodeEntry, isNodeOnly } from '../check/import-graph.ts';
+import { chromiumPath, need } from '../testing/shared.ts';
 import { cannotRun, runSnippet, snippets, workFolder } from '../testing/snippets.ts';
+import { launch, open, serve } from '../testing/web.ts';
 import { execute, type Member, published, root } from '../workspace.ts';
 import { type Packed, packAll } from './pack.ts';
 import { installAlone } from './project.ts';
+import { buildExample, buildGuide, preview } from './tab.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'lowrank-packed-'));
 let packed: Packed[] = [];
@@ -61,6 +64,72 @@ test.each(named(published().filter(({ room }) => !isNodeOnly(room))))(
     expect(errors).toEqual([]);
   },
 );
+
+test('the tab of docs/guide/browser.md is built from ten files, trains in Chromium, and goes on after a reload', async (context) => {
+  const chromium = need(context, chromiumPath());
+  using work = workFolder();
+  const app = join(work.path, 'training-tab');
+  expect(await buildGuide(app, packed)).toHaveLength(10);
+  const site = await preview(app);
+  const browser = await launch(chromium);
+  try {
+    const { page, wrong } = await open(await browser.newContext(), site.origin);
+    const status = () => page.textContent('#status');
+    const train = async () => {
+      await page.setInputFiles('#model', join(root, 'bundled/model'));
+      await page.setInputFiles('#data', join(root, 'bundled/instructions/train.jsonl'));
+      await page.fill('#steps', '8');
+      await page.fill('#prompt', 'Please count down 58 minutes.\n');
+      await page.click('button');
+    };
+    expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
+    await train();
+    await page.waitForFunction(() => /^Step [67]/.test(document.getElementById('status')!.textContent!));
+    await page.reload();
+    await train();
+    const seen: string[] = [];
+    await expect
+      .poll(async () => seen.push((await status()) ?? '') && seen.at(-1), { timeout: 120_000, interval: 20 })
+      .toMatch(/^Done/);
+    // the checkpoint of step 5 was there
+    expect(seen.filter((text) => /^Step [1-5]:/.test(text))).toEqual([]);
+    expect(seen.some((text) => /^Step [678]: loss \d/.test(text))).toBe(true);
+    expect(await page.textContent('#answer')).toMatch(/\w/);
+    const files = await page.locator('#files a').allTextContents();
+    expect(files).toEqual(expect.arrayContaining(['adapter_config.json', 'adapter_model.safetensors']));
+    expect(wrong).toEqual([]);
+  } finally {
+    await browser.close();
+    await site.close();
+  }
+});
+
+test("the example's page is built from the packed packages, and trains", async (context) => {
+  const chromium = need(context, chromiumPath());
+  using work = workFolder();
+  const folder = join(work.path, 'clone');
+  const isolated = { 'Cross-Origin-Opener-Policy': 'same-origin', 'Cross-Origin-Embedder-Policy': 'require-corp' };
+  const site = await serve(await buildExample(folder, packed), isolated);
+  const browser = await launch(chromium);
+  try {
+    const { page, wrong } = await open(await browser.newContext(), `${site.origin}/`);
+    await page.waitForSelector('#start:enabled', { timeout: 60_000 });
+    await page.fill('#maxSteps', '2');
+    await page.click('summary');
+    await page.fill('#shown', '1');
+    await page.fill('#heldOut', '4');
+    expect(await page.isDisabled('#start')).toBe(true);
+    await page.waitForSelector('#start:enabled');
+    await page.click('#start');
+    await page.waitForFunction(() => document.getElementById('run-title')!.textContent === 'Done', undefined, {
+      timeout: 120_000,
+    });
+    expect(wrong).toEqual([]);
+  } finally {
+    await browser.close();
+    await site.close();
+  }
+});
 
 /** The packages that the README's install command names: `npm i @lowrank/lora @lowrank/backend-cpu`. */
 function installedBy(readme: string, name: string): string[] {

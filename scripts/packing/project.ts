@@ -3,23 +3,29 @@ import { join } from 'node:path';
 import { pnpm, root } from '../workspace.ts';
 import type { Packed } from './pack.ts';
 
+/** Makes `folder` an empty project that depends on the named packages alone, and installs them. */
+export function installAlone(folder: string, names: readonly string[], packed: readonly Packed[]): Promise<void> {
+  const dependencies = Object.fromEntries(names.map((name) => [name, '*']));
+  const manifest = { name: 'empty-project', private: true, type: 'module', dependencies };
+  return install(folder, manifest, packed);
+}
+
 /**
- * Makes `folder` an empty project that depends on the named packages alone and installs their tarballs. pnpm's layout keeps
- * a package from seeing anything that it does not declare. Throws with pnpm's output when the installation fails.
+ * Installs what a manifest asks for into `folder`: packages of this repository from their tarballs, others from the registry. pnpm's layout
+ * keeps a package from seeing anything that it does not declare. Throws with pnpm's output when the installation fails.
  */
-export async function installAlone(folder: string, names: readonly string[], packed: readonly Packed[]): Promise<void> {
+export async function install(
+  folder: string,
+  manifest: { readonly dependencies: Readonly<Record<string, string>> },
+  packed: readonly Packed[],
+): Promise<void> {
   const byName = new Map(packed.map((each) => [each.member.manifest.name, each]));
   const tarballOf = (name: string) => {
     const found = byName.get(name);
     if (!found) throw new Error(`install: "${name}" is not a package of this repository`);
     return `file:${found.tarball}`;
   };
-  const manifest = {
-    name: 'empty-project',
-    private: true,
-    type: 'module',
-    dependencies: Object.fromEntries(names.map((name) => [name, tarballOf(name)])),
-  };
+  const names = Object.keys(manifest.dependencies).filter((name) => name === 'lowrank' || name.startsWith('@lowrank/'));
   const closure = [...new Set(names.flatMap((name) => withDependencies(name, byName)))];
   const overrides = closure.map((name) => `  '${name}': '${tarballOf(name)}'`);
   const allowed =
