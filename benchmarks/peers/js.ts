@@ -28,9 +28,12 @@ class ProductContender<T> implements Contender {
     this.#library = library;
   }
 
-  async prepare({ product, work }: OpCase, seed: number): Promise<Prepared | undefined> {
-    if (!product) return undefined;
-    const { m, k, n } = product;
+  takes({ product }: OpCase): boolean {
+    return product !== undefined;
+  }
+
+  async prepare({ product, work }: OpCase, seed: number): Promise<Prepared> {
+    const { m, k, n } = product!;
     const library = this.#library;
     const count = Math.max(1, Math.min(8, Math.ceil(flushBytes / work.bytes!)));
     const sets = Array.from({ length: count }, (_, i) => ({
@@ -44,6 +47,8 @@ class ProductContender<T> implements Contender {
       last = undefined;
     };
     return {
+      calls: 1,
+      shortestSample: 2,
       run: () => {
         forget();
         const { x, w } = sets[next++ % count]!;

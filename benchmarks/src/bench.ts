@@ -13,7 +13,7 @@ import { type BenchRecord, type ContenderFacts, RecordFile, readRecords } from '
 import { htmlReport } from './report/html.ts';
 import { comparison, table } from './report/table.ts';
 import { Session } from './session.ts';
-import { loadCases, qualityCases, runBundled } from './suites/bundled.ts';
+import { loadCases, qualityCases, runLoad, runQuality } from './suites/models.ts';
 import { backendRunner, runTrain, type StepRunner, trainCases } from './suites/train.ts';
 
 /** Where the command speaks; a test listens here. */
@@ -161,13 +161,9 @@ async function run(session: Session, reach: boolean): Promise<boolean> {
       }
       await runTrain(session, runners, steps);
     }
-    for (const [suite, cases] of [
-      ['load', loadCases],
-      ['quality', qualityCases],
-    ] as const) {
-      const some = chosen(suite, cases, options, reach);
-      if (options.suites.includes(suite)) await runBundled(session, suite, opened, some);
-    }
+    if (options.suites.includes('load')) await runLoad(session, opened, chosen('load', loadCases, options, reach));
+    if (options.suites.includes('quality'))
+      await runQuality(session, opened, chosen('quality', qualityCases, options, reach));
     return false;
   } catch (error) {
     if (signal.aborted) return true;

@@ -14,9 +14,6 @@ export interface Timed {
   readonly cpuSamples: readonly number[];
 }
 
-/** A sample shorter than this is a part of the clock's and the scheduler's noise: runs are gathered until it is reached. */
-const shortestSample = 2;
-
 class Lane {
   readonly prepared: Prepared;
   readonly samples: number[] = [];
@@ -45,15 +42,16 @@ class Lane {
   async warmUp(): Promise<void> {
     await this.time();
     const { ms } = await this.time();
-    this.repeats = Math.max(1, Math.min(1000, Math.ceil(shortestSample / Math.max(ms, 1e-3))));
+    this.repeats = Math.max(1, Math.min(1000, Math.ceil(this.prepared.shortestSample / Math.max(ms, 1e-3))));
     if (this.repeats > 1) await this.time();
   }
 
   async sample(): Promise<void> {
     const { ms, cpu } = await this.time();
     this.spent += ms;
-    this.samples.push(ms / this.repeats);
-    this.cpuSamples.push(cpu / this.repeats);
+    const calls = this.repeats * this.prepared.calls;
+    this.samples.push(ms / calls);
+    this.cpuSamples.push(cpu / calls);
   }
 }
 

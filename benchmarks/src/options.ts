@@ -21,6 +21,8 @@ export interface Options {
   readonly out: string | undefined;
   readonly html: string | undefined;
   readonly seconds: number;
+  /** Of the quality suite; what suits the task where absent. */
+  readonly steps: number | undefined;
   readonly threads: number | undefined;
   readonly seed: number;
   readonly list: boolean;
@@ -39,6 +41,7 @@ const known = {
   out: { type: 'string' },
   html: { type: 'string' },
   seconds: { type: 'string' },
+  steps: { type: 'string' },
   threads: { type: 'string' },
   seed: { type: 'string', default: '0' },
   list: { type: 'boolean', default: false },
@@ -57,6 +60,7 @@ export const help = `npm run bench -- [options]      measures what is here; unde
   --html FILE           the report (default: beside the records)
   --json                records to standard output, words to standard error
   --seconds N           a case and contender (default 0.5; 3 with --full)
+  --steps N             of the quality suite's training (20; 320 with --full; 60 on GSM8K)
   --threads N           of the CPU backend
   --seed N              of operands and data (0)
   --list                names the cases and stops
@@ -97,6 +101,7 @@ export function parseOptions(argv: readonly string[]): Options {
     out: values.out,
     html: values.html,
     seconds: number('seconds', values.seconds, full ? 3 : 0.5, 0),
+    steps: values.steps === undefined ? undefined : number('steps', values.steps, 1, 1, true),
     threads: values.threads === undefined ? undefined : number('threads', values.threads, 1, 1, true),
     seed: number('seed', values.seed, 0, 0, true),
     list: values.list ?? false,
@@ -104,6 +109,9 @@ export function parseOptions(argv: readonly string[]): Options {
     command: ['npm run bench --', ...argv.map(quoted)].join(' '),
   };
 }
+
+/** An argument as a shell takes it. */
+const quoted = (text: string) => (/^[\w./:=,@%+×-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 function oneOf<T extends string>(
   option: string,

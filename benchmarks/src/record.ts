@@ -4,7 +4,10 @@ import { LowrankError } from '@lowrank/tensor';
 import { z } from 'zod';
 
 /** Version of the lines below. A reader refuses others rather than guess. */
-export const schemaVersion = 1;
+export const schemaVersion = 2;
+
+/** Share of the cores' time that other programs may take before a line is marked: beyond it, times are not those of this machine. */
+export const busyShare = 0.15;
 
 const positive = z.number().nonnegative();
 
@@ -17,8 +20,10 @@ const environment = z.strictObject({
   cpu: z.string(),
   cores: z.int().positive(),
   memoryBytes: positive,
-  /** Of the last minute, when the measurement began: other work on the machine shows here. */
+  /** Mean number of running programs in the minute before the run (0 where the system does not tell). */
   load: positive,
+  /** Share of all cores' time that others took just before the case and, where it can be told apart, while it ran. */
+  othersShare: z.number().min(0).max(1),
 });
 
 const contender = z.strictObject({
@@ -46,6 +51,9 @@ const ceiling = z.strictObject({
   share: positive,
 });
 
+/** Why a line's times are no speed: others used the machine (`busy`), or the device is a program (`software`: SwiftShader, llvmpipe). */
+const mark = z.enum(['busy', 'software']);
+
 const shared = {
   schema: z.literal(schemaVersion),
   /** One run of the command. */
@@ -57,6 +65,9 @@ const shared = {
   case: z.string().min(1),
   contender,
   environment,
+  marks: z.array(mark),
+  /** The sizes of a case by name, where it has a series: `length`, `rank`, `layers`, `batch`. */
+  shape: z.record(z.string(), z.union([z.number(), z.string()])).optional(),
 };
 
 /** A measurement that was made. Times are in milliseconds of one run of the case. */
@@ -83,7 +94,14 @@ const missed = z.strictObject({
   reason: z.string().min(1),
 });
 
-const record = z.discriminatedUnion('status', [measured, missed]);
+const record = z.discriminatedUnion('status', [measured, missed]).superRefine((r, context) => {
+  if (r.environment.othersShare > busyShare && !r.marks.includes('busy'))
+    context.addIssue({
+      code: 'custom',
+      path: ['marks'],
+      message: `others took ${Math.round(100 * r.environment.othersShare)} % of the cores: the line must be marked busy`,
+    });
+});
 
 export type Measured = z.infer<typeof measured>;
 export type Missed = z.infer<typeof missed>;
@@ -91,6 +109,8 @@ export type BenchRecord = z.infer<typeof record>;
 export type Environment = z.infer<typeof environment>;
 export type ContenderFacts = z.infer<typeof contender>;
 export type Work = z.infer<typeof work>;
+export type Mark = z.infer<typeof mark>;
+export type CaseShape = NonNullable<Measured['shape']>;
 
 /** Appends records line by line: what was measured before an interruption stays whole. */
 export class RecordFile {

@@ -1,7 +1,8 @@
-import { environment } from './environment.ts';
+import { environment, isSoftware } from './environment.ts';
+import { HostWatch } from './host.ts';
 import type { Options } from './options.ts';
-import type { BenchRecord, ContenderFacts, Measured, Missed } from './record.ts';
-import { schemaVersion } from './record.ts';
+import type { BenchRecord, CaseShape, ContenderFacts, Mark, Measured, Missed } from './record.ts';
+import { busyShare, schemaVersion } from './record.ts';
 import { summarize } from './statistics.ts';
 
 /** One run of the command: what every record of it carries, where records go, what went wrong. */
@@ -13,6 +14,9 @@ export class Session {
   readonly #date = new Date().toISOString();
   readonly #write: (record: BenchRecord) => void;
   readonly #say: (text: string) => void;
+  readonly #host = new HostWatch();
+  #others = 0;
+  #warned = false;
 
   constructor(
     options: Options,
@@ -29,6 +33,33 @@ export class Session {
     this.#say(text);
   }
 
+  /** Looks at the machine before a case: what others take of it is told in the records that follow, and said once where it is much. */
+  async look(milliseconds = 200): Promise<void> {
+    this.#others = await this.#host.look(milliseconds);
+    this.#warn();
+  }
+
+  /** The same over what was just measured by this process alone; the larger counts. */
+  lookBack(): void {
+    this.#others = Math.max(this.#others, this.#host.othersShare());
+    this.#warn();
+  }
+
+  #warn(): void {
+    if (this.#warned || this.#others <= busyShare) return;
+    this.#warned = true;
+    this.say(
+      `other programs take ${Math.round(100 * this.#others)} % of the cores: lines measured so are marked busy, and stay out of docs/benchmarks.md`,
+    );
+  }
+
+  #marks(contender: ContenderFacts): Mark[] {
+    return [
+      ...(this.#others > busyShare ? (['busy'] as const) : []),
+      ...(isSoftware(contender.device) ? (['software'] as const) : []),
+    ];
+  }
+
   #shared(suite: BenchRecord['suite'], name: string, contender: ContenderFacts, packages: Record<string, string> = {}) {
     const facts = environment();
     return {
@@ -40,7 +71,8 @@ export class Session {
       suite,
       case: name,
       contender,
-      environment: { ...facts, packages: { ...facts.packages, ...packages } },
+      environment: { ...facts, othersShare: this.#others, packages: { ...facts.packages, ...packages } },
+      marks: this.#marks(contender),
     } as const;
   }
 
@@ -50,10 +82,11 @@ export class Session {
     name: string,
     contender: ContenderFacts,
     result: Pick<Measured, 'samples' | 'cpuSamples' | 'work' | 'ceiling' | 'figures' | 'notes'>,
-    packages?: Record<string, string>,
+    more: { readonly packages?: Record<string, string>; readonly shape?: CaseShape } = {},
   ): Measured {
     const record: Measured = {
-      ...this.#shared(suite, name, contender, packages),
+      ...this.#shared(suite, name, contender, more.packages),
+      ...(more.shape ? { shape: more.shape } : {}),
       status: 'ok',
       ...summarize(result.samples),
       ...result,

@@ -55,7 +55,7 @@ test('measures an op, keeps every sample, and writes table and report', async ()
   ]);
   expect(again.code).toBe(0);
   expect(again.err).toContain('ratio of times');
-  for (const line of again.out.split('\n')) expect(JSON.parse(line)).toMatchObject({ schema: 1 });
+  for (const line of again.out.split('\n')) expect(JSON.parse(line)).toMatchObject({ schema: 2 });
 });
 
 test('wrong results have no speed, a backend that does not load is named, the rest goes on', async () => {

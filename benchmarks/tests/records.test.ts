@@ -31,7 +31,9 @@ const sample = (samples: number[], name = 'matmul', contender = 'cpu'): Measured
     cores: 2,
     memoryBytes: 1,
     load: 0,
+    othersShare: 0,
   },
+  marks: [],
   status: 'ok',
   samples,
   ...summarize(samples),
@@ -69,7 +71,7 @@ test('a ratio that the spread swallows is no difference', () => {
 test('records are read as they were written, whole lines of an interrupted run too', () => {
   const path = join(folder, 'r.jsonl');
   new RecordFile(path).append(sample([1, 2, 3]));
-  appendFileSync(path, '{"schema":1,"run":"cut sh');
+  appendFileSync(path, '{"schema":2,"run":"cut sh');
   new RecordFile(path).append(sample([4]));
   const { records, broken } = readRecords(path);
   expect(records.map((r) => r.status === 'ok' && r.median)).toEqual([2, 4]);
@@ -79,7 +81,7 @@ test('records are read as they were written, whole lines of an interrupted run t
 test('another schema version is refused with its line', () => {
   const path = join(folder, 'r.jsonl');
   writeFileSync(path, `${JSON.stringify(sample([1]))}\n${JSON.stringify({ ...sample([1]), schema: 99 })}\n`);
-  expect(() => readRecords(path)).toThrow(/another schema version: .*r\.jsonl:2: version 99, this program reads 1/);
+  expect(() => readRecords(path)).toThrow(/another schema version: .*r\.jsonl:2: version 99, this program reads 2/);
 });
 
 test('a record that does not keep to the schema is neither written nor read', () => {

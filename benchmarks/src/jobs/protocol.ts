@@ -9,6 +9,8 @@ export const stepCase = z.strictObject({
   length: z.int().positive(),
   rank: z.int().positive(),
   recompute: z.enum(['none', 'selective', 'block']),
+  /** What is kept for the backward pass waits in host memory. */
+  offload: z.boolean().optional(),
   record: z.enum(['auto', 'off']),
   dtype: z.enum(['f32', 'f16', 'bf16']),
   seed: z.int(),

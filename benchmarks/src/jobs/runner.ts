@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { LowrankError } from '@lowrank/tensor';
 import { type Message, message } from './protocol.ts';
@@ -9,10 +10,19 @@ export class Runner implements AsyncDisposable {
   readonly #lines: AsyncIterator<string>;
   readonly #exit: Promise<string>;
   readonly #name: string;
+  readonly #signal: AbortSignal | undefined;
+  readonly #kill = () => void this.#child.kill('SIGKILL');
   #errors = '';
 
-  constructor(name: string, command: string, args: readonly string[], options: { env?: NodeJS.ProcessEnv } = {}) {
+  constructor(
+    name: string,
+    command: string,
+    args: readonly string[],
+    options: { readonly env?: NodeJS.ProcessEnv; readonly signal?: AbortSignal } = {},
+  ) {
     this.#name = name;
+    options.signal?.addEventListener('abort', this.#kill, { once: true });
+    this.#signal = options.signal;
     this.#child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...options.env } });
     this.#child.stderr!.on('data', (part: Buffer) => {
       this.#errors = (this.#errors + part).slice(-4000);
@@ -66,10 +76,23 @@ export class Runner implements AsyncDisposable {
 
   /** Ends the process, if it still runs. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#signal?.removeEventListener('abort', this.#kill);
     this.#child.stdin!.end();
     const late = setTimeout(() => this.#child.kill('SIGKILL'), 5000);
     this.#child.kill('SIGTERM');
     await this.#exit;
     clearTimeout(late);
   }
+}
+
+/** The jobs of this folder; each is a program of its own. */
+export type JobName = 'step-job' | 'load-job' | 'quality-job';
+
+/** Starts a job on this Node: from the sources, or from the file beside this one where all was packed into single files. */
+export function startJob(job: JobName, name: string, args: readonly string[], signal: AbortSignal | undefined): Runner {
+  const sources = import.meta.filename.endsWith('.ts');
+  const script = sources ? join(import.meta.dirname, `${job}.ts`) : join(dirname(import.meta.filename), `${job}.mjs`);
+  return new Runner(name, process.execPath, [...(sources ? ['--conditions=source'] : []), script, ...args], {
+    ...(signal ? { signal } : {}),
+  });
 }

@@ -30,6 +30,7 @@ try {
     record: job.record,
     dtype: job.dtype,
     seed: job.seed,
+    ...(job.offload ? { offload: true } : {}),
   };
   const result = await measureTrainStep(device, {
     ...options,

@@ -1,4 +1,4 @@
-import { type Device, type FloatDType, keep, type Tensor } from '@lowrank/tensor';
+import { type Backend, type Device, type FloatDType, keep, type Tensor } from '@lowrank/tensor';
 import type { Work } from '../record.ts';
 
 /** Makes operands: on the device where they are large, from the host where two devices must get the same numbers. */
@@ -56,16 +56,16 @@ export class Data {
   }
 }
 
-const slow = new WeakMap<Device, boolean>();
+const slow = new WeakMap<Backend['memory'], boolean>();
 
 /** Does a random number take a device more than a quarter of a microsecond? */
 function slowRandom(device: Device): boolean {
-  let known = slow.get(device);
+  let known = slow.get(device.backend.memory);
   if (known === undefined) {
     const start = performance.now();
     keep(device.random([4096], { seed: 0 })).dispose();
     known = performance.now() - start > 1 && !device.backend.caps.asynchronous;
-    slow.set(device, known);
+    slow.set(device.backend.memory, known);
   }
   return known;
 }
@@ -94,8 +94,15 @@ export interface OpCase {
   build(data: Data, sizes: readonly number[]): Built | Promise<Built>;
   /** The largest relative difference (of norms) from the reference that is rounding. */
   readonly tolerance: number;
-  /** Recorded once and replayed. */
+  /** True: recorded once and replayed. False: never. Otherwise on devices that run apart from the host, so that launching is not measured. */
   readonly recorded?: boolean;
+  /**
+   * How far the result at `sizes` is from right (a ratio of norms), by other means than the op itself. Where absent, an op with a fused
+   * kernel is compared with its primitives.
+   */
+  prove?(data: Data, sizes: readonly number[]): Promise<number>;
+  /** Nothing but its own kernel computes it (a copy, `quantize`): the small sizes are all that is compared. */
+  readonly alone?: boolean;
   /** A plain product that other libraries can run as well. */
   readonly product?: { readonly m: number; readonly k: number; readonly n: number };
 }

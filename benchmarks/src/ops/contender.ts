@@ -1,11 +1,15 @@
 import { type Backend, Device, LowrankError, type Tensor } from '@lowrank/tensor';
 import type { ContenderFacts } from '../record.ts';
 import { type Built, Data, type OpCase } from './case.ts';
+import { differenceAtShape } from './proof.ts';
 
 /** A case that is ready to run on one contender. Its operands are more than caches hold, and each run takes the next set. */
 export interface Prepared {
-  /** Enqueues one run. */
+  /** Enqueues `calls` calls of the op. */
   run(): void | Promise<void>;
+  readonly calls: number;
+  /** Milliseconds; less is a part of the clock's, the scheduler's and the synchronization's noise: runs are gathered until it is reached. */
+  readonly shortestSample: number;
   synchronize(): Promise<void>;
   dispose(): void;
 }
@@ -13,8 +17,10 @@ export interface Prepared {
 /** What is measured: a backend of ours or of the user's, or another library. */
 export interface Contender {
   readonly facts: ContenderFacts;
-  /** Undefined where it has no such op. Throws `Refused` where it has, but cannot take this call. */
-  prepare(op: OpCase, seed: number): Promise<Prepared | undefined>;
+  /** Has it such an op? A contender without the question has all. */
+  takes?(op: OpCase): boolean;
+  /** Throws `Refused` where it cannot take this call. */
+  prepare(op: OpCase, seed: number): Promise<Prepared>;
   /** Results of the small form of a case. */
   results(op: OpCase, seed: number): Promise<readonly Float64Array[]>;
   close(): Promise<void>;
@@ -23,9 +29,8 @@ export interface Contender {
 /** A contender cannot run a case: a fact, not a failure. */
 export class Refused extends Error {}
 
-/** Larger than last-level caches; operand sets rotate until so many bytes have passed. */
-const flushBytes = 64 * 2 ** 20;
-const mostSets = 48;
+/** Larger than last-level caches (a GPU's: 60 MB and more); operand sets rotate until so many bytes have passed. */
+const flushed = { host: { bytes: 64 * 2 ** 20, sets: 48 }, device: { bytes: 256 * 2 ** 20, sets: 256 } } as const;
 
 export class BackendContender implements Contender {
   readonly facts: ContenderFacts;
@@ -44,28 +49,44 @@ export class BackendContender implements Contender {
   async prepare(op: OpCase, seed: number): Promise<Prepared> {
     this.#check(op);
     const { device } = this;
+    const apart = device.backend.caps.asynchronous;
+    const flush = flushed[apart ? 'device' : 'host'];
     const sets: Disposable[][] = [];
+    const built: Built[] = [];
     const runs: (() => void | Promise<void>)[] = [];
     const dispose = () => {
       for (const held of sets.splice(0).reverse()) for (const item of held) item[Symbol.dispose]();
       device.pool.trim();
     };
     try {
-      const wanted = Math.ceil(flushBytes / Math.max(op.work.bytes ?? 0, 1));
-      for (let i = 0; i < Math.max(1, Math.min(mostSets, wanted)); i++) {
-        const built = await op.build(new Data(device, { seed: seed + i }), op.sizes);
-        const held = [...built.held];
-        sets.push(held);
-        if (op.recorded) {
-          const recording = device.record(() => built.run() as readonly Tensor[]);
-          held.unshift(recording, ...recording.result);
+      let wanted = Math.max(1, Math.min(flush.sets, Math.ceil(flush.bytes / Math.max(op.work.bytes ?? 0, 1))));
+      let waits = false;
+      for (let i = 0; i < wanted; i++) {
+        const one = await op.build(new Data(device, { seed: seed + i }), op.sizes);
+        sets.push([...one.held]);
+        built.push(one);
+        if (i === 0) {
+          const { milliseconds, waited } = await timeOnce(device, one);
+          waits = waited;
+          // a slow call passes the caches by itself, and operands take time to make
+          wanted = Math.min(wanted, Math.max(2, Math.ceil(longestLap / milliseconds)));
+        }
+        if (op.recorded && !apart) {
+          const recording = device.record(() => one.run() as readonly Tensor[]);
+          sets.push([...recording.result, recording]);
           runs.push(() => recording.replay());
         } else
           runs.push(() => {
-            const out = built.run();
+            const out = one.run();
             if ('then' in out) return out.then(drop);
             drop(out);
           });
+      }
+      const lap = apart && !waits && op.recorded !== false ? recordedLap(device, built) : undefined;
+      if (lap) {
+        sets.push([lap]);
+        const synchronize = () => device.synchronize();
+        return { run: () => lap.replay(), calls: built.length, shortestSample: 10, synchronize, dispose };
       }
     } catch (error) {
       dispose();
@@ -74,6 +95,8 @@ export class BackendContender implements Contender {
     let next = 0;
     return {
       run: () => runs[next++ % runs.length]!(),
+      calls: 1,
+      shortestSample: apart ? 10 : 2,
       synchronize: () => device.synchronize(),
       dispose,
     };
@@ -98,8 +121,53 @@ export class BackendContender implements Contender {
     }
   }
 
+  /** As `differenceAtShape`. Throws `Refused` where a call is refused. */
+  async difference(op: OpCase, seed: number): Promise<number | undefined> {
+    try {
+      return await differenceAtShape(this.device, op, seed);
+    } catch (error) {
+      throw lacks(error) ? new Refused((error as LowrankError).message) : error;
+    } finally {
+      this.device.pool.trim();
+    }
+  }
+
   async close(): Promise<void> {
     await this.device.close();
+  }
+}
+
+/** Milliseconds of calls after which operands may come again. */
+const longestLap = 200;
+
+/** Runs a call twice, the second time by the clock; tells whether it waits for the host in the middle. */
+async function timeOnce(device: Device, { run }: Built): Promise<{ milliseconds: number; waited: boolean }> {
+  let waited = false;
+  let milliseconds = 0;
+  for (let i = 0; i < 2; i++) {
+    const start = performance.now();
+    const out = run();
+    waited = 'then' in out;
+    drop(await out);
+    await device.synchronize();
+    milliseconds = performance.now() - start;
+  }
+  return { milliseconds, waited };
+}
+
+/**
+ * One recording of a call on each set of operands, so that a replay is the device's work alone. Undefined where the device has no recorder,
+ * or the op writes from the host in the middle.
+ */
+function recordedLap(device: Device, built: readonly Built[]) {
+  if (!device.backend.record) return undefined;
+  try {
+    return device.record((): void => {
+      for (const { run } of built) drop(run() as readonly Tensor[]);
+    });
+  } catch (error) {
+    if (error instanceof LowrankError) return undefined;
+    throw error;
   }
 }
 

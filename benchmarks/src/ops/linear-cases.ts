@@ -7,8 +7,10 @@ import {
   matmul,
   type QuantType,
   scope,
+  type Tensor,
 } from '@lowrank/tensor';
 import { bytesOfDtype, type OpCase, roundingOf } from './case.ts';
+import { difference } from './proof.ts';
 
 /** y = x·Wᵀ, as the forward pass of a layer has it. */
 export function product(m: number, k: number, n: number, dtype: FloatDType, quick = false): OpCase {
@@ -28,6 +30,17 @@ export function product(m: number, k: number, n: number, dtype: FloatDType, quic
       const w = data.normal([columns!, inner!], inner! ** -0.5, dtype);
       return { held: [x, w], run: () => scope(() => [matmul(x, w.transpose())]) };
     },
+    // Freivalds: (x·wᵀ)·v against x·(wᵀ·v) for random v, which a product of another shape computes
+    prove: (data, [rows, inner, columns]) => {
+      using x = data.normal([rows!, inner!], 1, dtype);
+      using w = data.normal([columns!, inner!], inner! ** -0.5, dtype);
+      using v = data.normal([columns!, 1]);
+      const [y, expected] = scope(() => [
+        matmul(matmul(x, w.transpose()).cast('f32'), v),
+        matmul(x.cast('f32'), matmul(w.cast('f32').transpose(), v)),
+      ]) as [Tensor, Tensor];
+      return difference([y], [expected]);
+    },
   };
 }
 
@@ -45,6 +58,7 @@ export function quantizing(n: number, k: number, type: QuantType, quick = false)
     small: [33, 67],
     quick,
     tolerance: 1e-6,
+    alone: true,
     build(data, [rows, columns]) {
       const x = data.normal([rows!, columns!], 0.02);
       return {

@@ -18,29 +18,52 @@ interface Ceilings {
 /** Runs cases that would take longer than this many times the budget of a case are left out. */
 const patience = 20;
 
-/** Compares the small form of a case with the f64 reference; gives what differs. */
-async function wrongness(
+const exponential = (x: number) => x.toExponential(1);
+
+/** Largest relative difference of norms from what is expected, or what else is wrong. */
+function compare(got: readonly Float64Array[], expected: readonly Float64Array[]): number | string {
+  if (got.length !== expected.length) return `${got.length} results, ${expected.length} expected`;
+  let worst = 0;
+  for (const [i, want] of expected.entries()) {
+    const have = got[i]!;
+    if (have.length !== want.length) return `result ${i} has ${have.length} numbers, ${want.length} expected`;
+    let gap = 0;
+    let norm = 0;
+    for (const [j, w] of want.entries()) {
+      gap += (have[j]! - w) ** 2;
+      norm += w * w;
+    }
+    const relative = Math.sqrt(gap / Math.max(norm, 1e-30));
+    worst = Math.max(worst, Number.isNaN(relative) ? Number.POSITIVE_INFINITY : relative);
+  }
+  return worst;
+}
+
+/** A synchronous device's primitives take a multiple of an op's time: longer ops are compared at the small sizes alone. */
+const longestProof = 0.25;
+
+/**
+ * Compares a case with the f64 reference at small sizes, and at its own with other kernels of the device, since other variants may run
+ * there. Gives the differences, or what is wrong.
+ */
+async function check(
   contender: Contender,
   op: OpCase,
   expected: readonly Float64Array[],
   seed: number,
-): Promise<string | undefined> {
-  const got = await contender.results(op, seed);
-  if (got.length !== expected.length) return `${got.length} results, ${expected.length} expected`;
-  for (const [i, want] of expected.entries()) {
-    const have = got[i]!;
-    if (have.length !== want.length) return `result ${i} has ${have.length} numbers, ${want.length} expected`;
-    let difference = 0;
-    let norm = 0;
-    for (const [j, w] of want.entries()) {
-      difference += (have[j]! - w) ** 2;
-      norm += w * w;
-    }
-    const relative = Math.sqrt(difference / Math.max(norm, 1e-30));
-    if (!(relative <= op.tolerance))
-      return `result ${i} differs from the reference by ${relative.toExponential(1)} of its norm, ${op.tolerance.toExponential(0)} is rounding`;
-  }
-  return undefined;
+  estimate: number,
+): Promise<Record<string, number> | string> {
+  const small = compare(await contender.results(op, seed), expected);
+  if (typeof small === 'string') return small;
+  const rounding = `${op.tolerance.toExponential(0)} is rounding`;
+  if (small > op.tolerance)
+    return `results differ from the reference by ${exponential(small)} of their norm, ${rounding}`;
+  const own = contender instanceof BackendContender ? contender : undefined;
+  const brief = own?.device.backend.caps.asynchronous || estimate <= longestProof;
+  const whole = own && brief ? await own.difference(op, seed) : undefined;
+  if (whole !== undefined && !(whole <= Math.max(op.tolerance, 1e-6)))
+    return `at its own sizes it differs from other kernels of the device by ${exponential(whole)} of the norm, ${rounding}`;
+  return { difference: small, ...(whole === undefined ? {} : { differenceAtShape: whole }) };
 }
 
 function copying(megabytes: number): OpCase {
@@ -54,6 +77,7 @@ function copying(megabytes: number): OpCase {
     small: [257],
     quick: true,
     tolerance: 0,
+    alone: true,
     build: (data, [size]) => {
       const x = data.normal([size!]);
       const y = keep(data.device.empty([size!]));
@@ -72,6 +96,7 @@ function moving(megabytes: number): OpCase {
   return {
     ...copying(megabytes),
     name: `memory copy ${megabytes} MiB`,
+    recorded: false,
     build: (data, [size]) => {
       const x = data.normal([size!]);
       const y = keep(data.device.empty([size!]));
@@ -128,7 +153,7 @@ async function runCase(
 ): Promise<void> {
   const { seed, seconds, full } = session.options;
   const expected = await reference.results(op, seed);
-  const lanes: { contender: Contender; prepared: Prepared }[] = [];
+  const lanes: { contender: Contender; prepared: Prepared; figures: Record<string, number> }[] = [];
   try {
     for (const contender of contenders) {
       const miss = (status: 'wrong' | 'failed' | 'refused', reason: string) =>
@@ -145,26 +170,26 @@ async function runCase(
           );
           continue;
         }
-        const prepared = await contender.prepare(op, seed);
-        if (!prepared) continue;
-        lanes.push({ contender, prepared });
-        const wrong = await wrongness(contender, op, expected, seed);
-        if (wrong) {
-          lanes.pop();
-          prepared.dispose();
-          miss('wrong', wrong);
+        if (contender.takes && !contender.takes(op)) continue;
+        const checked = await check(contender, op, expected, seed, estimate);
+        if (typeof checked === 'string') {
+          miss('wrong', checked);
+          continue;
         }
+        const prepared = await contender.prepare(op, seed);
+        lanes.push({ contender, prepared, figures: checked });
       } catch (error) {
-        if (lanes.at(-1)?.contender === contender) lanes.pop()!.prepared.dispose();
         miss(error instanceof Refused ? 'refused' : 'failed', reasonOf(error));
       }
     }
     if (!lanes.length) return;
+    await session.look();
     const timed = await measure(
       lanes.map((l) => l.prepared),
       { seconds, minSamples: full ? 15 : 5, maxSamples: full ? 200 : 50, signal: session.signal },
     );
-    for (const [i, { contender }] of lanes.entries()) {
+    session.lookBack();
+    for (const [i, { contender, figures }] of lanes.entries()) {
       const { samples, cpuSamples } = timed[i]!;
       const own = ceilings.get(contender)!;
       const perSecond = ((op.bound === 'gemm' ? op.work.flops! : op.work.bytes!) * 1000) / summarize(samples).median;
@@ -184,10 +209,10 @@ async function runCase(
           cpuSamples: [...cpuSamples],
           work: op.work,
           ...(top ? { ceiling: { of: op.bound, perSecond: top, share: perSecond / top } } : {}),
-          figures: {},
+          figures,
           notes: contender instanceof BackendContender ? fallbackNotes(contender.device) : [],
         },
-        version ? { [contender.facts.name]: version } : {},
+        version ? { packages: { [contender.facts.name]: version } } : {},
       );
     }
   } finally {

@@ -1,17 +1,6 @@
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { escaped, page } from 'lowrank/page';
 import type { BenchRecord, Measured } from '../record.ts';
 import { bytes, digits, rateOf, shortName, statusWord, time } from './format.ts';
-
-const entities: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-};
-const escaped = (text: string) => text.replace(/[&<>"']/g, (c) => entities[c]!);
 
 /** A plot: rows of bars, or curves over a number. */
 interface Plot {
@@ -164,39 +153,23 @@ function row(r: BenchRecord): string {
 }
 
 /** One HTML file with everything in it: no other file, no network. */
-export async function htmlReport(records: readonly BenchRecord[]): Promise<string> {
-  const uplot = dirname(createRequire(import.meta.url).resolve('uplot'));
-  const [library, sheet] = await Promise.all([
-    readFile(join(uplot, 'uPlot.iife.min.js'), 'utf8'),
-    readFile(join(uplot, 'uPlot.min.css'), 'utf8'),
-  ]);
+export function htmlReport(records: readonly BenchRecord[]): Promise<string> {
   const first = records[0];
   const env = first?.environment;
   const facts =
     first && env
       ? `${first.date}: ${env.cpu}, ${env.cores} cores, ${env.os}, Node ${env.packages.node}, commit ${env.commit ?? 'unknown'}. ${first.command}`
       : 'no records';
-  const embedded = JSON.stringify({ plots: plotsOf(records) }).replace(/</g, '\\u003c');
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>lowrank benchmarks</title>
-<style>${sheet}${style}</style>
-</head>
-<body>
-<h1>lowrank benchmarks</h1>
-<p>${escaped(facts)}</p>
+  return page({
+    title: 'lowrank benchmarks',
+    style,
+    script,
+    data: { plots: plotsOf(records) },
+    body: `<p>${escaped(facts)}</p>
 <div class="plots" id="plots"></div>
 <h2>All records</h2>
 <table><tr><th>suite</th><th>case</th><th>on</th><th>median</th><th>p20…p80</th><th>rate</th><th>share</th><th>peak</th><th>samples</th></tr>
 ${records.map(row).join('\n')}
-</table>
-<script type="application/json" id="data">${embedded}</script>
-<script>${library}</script>
-<script>${script}</script>
-</body>
-</html>
-`;
+</table>`,
+  });
 }

@@ -1,7 +1,7 @@
 import { reasonOf } from '../backends.ts';
 import type { Message, StepCase } from '../jobs/protocol.ts';
-import { Runner } from '../jobs/runner.ts';
-import type { ContenderFacts } from '../record.ts';
+import { type Runner, startJob } from '../jobs/runner.ts';
+import type { CaseShape, ContenderFacts } from '../record.ts';
 import type { Session } from '../session.ts';
 import { flopsPerToken, fullFlopsPerToken, rawConfig, type ShapeName, shapeOf } from '../shapes.ts';
 
@@ -26,6 +26,7 @@ function step(
     `${c.batch}×${c.length}`,
     ...(method === 'full' ? [] : [`r ${c.rank}`]),
     `recompute ${c.recompute}`,
+    ...(c.offload ? ['offload'] : []),
     ...(c.record === 'off' ? ['eager'] : []),
     ...(c.dtype ? [c.dtype] : []),
   ];
@@ -33,6 +34,8 @@ function step(
 }
 
 const quick = { layers: 3, length: 128, quick: true } as const;
+/** Series on one processor, so that all the points of a curve take minutes; the whole models come after. */
+const slim = { layers: 3, length: 256 } as const;
 const lengths = [256, 512, 1024, 2048, 4096, 8192];
 
 /** Every training step, names unique. */
@@ -41,6 +44,11 @@ export const trainCases: readonly TrainCase[] = [
   step('smollm2-135m', 'qlora', { ...quick, record: 'off' }),
   step('smollm2-135m', 'lora', quick),
   step('smollm2-135m', 'full', quick),
+  ...[64, 256].map((length) => step('smollm2-135m', 'qlora', { ...quick, length })),
+  ...[512, 1024].map((length) => step('smollm2-135m', 'qlora', { ...slim, length })),
+  ...[4, 64, 256].map((rank) => step('smollm2-135m', 'qlora', { ...slim, rank })),
+  ...[2, 4, 8].map((batch) => step('smollm2-135m', 'qlora', { ...slim, batch })),
+  ...[1, 6, 12].map((layers) => step('smollm2-135m', 'qlora', { ...slim, layers })),
   ...(['qlora', 'lora', 'full'] as const).map((method) => step('smollm2-135m', method)),
   step('smollm2-135m', 'qlora', { batch: 8, length: 512 }),
   ...lengths.slice(1).map((length) => step('smollm2-135m', 'qlora', { length })),
@@ -54,28 +62,45 @@ export const trainCases: readonly TrainCase[] = [
   ]),
   step('llama-3.1-8b', 'qlora', { batch: 2, length: 2048 }),
   step('llama-3.1-8b', 'lora', { batch: 4, length: 2048, recompute: 'block' }),
+  ...([1, 4] as const).map((batch) =>
+    step('llama-3.1-8b', 'qlora', { batch, length: 2048, recompute: 'block', offload: true }),
+  ),
+  step('llama-3.1-8b', 'lora', { batch: 4, length: 2048, recompute: 'block', offload: true }),
+  step('llama-3.1-8b', 'lora', { batch: 2, length: 2048, recompute: 'selective' }),
+  step('llama-3.1-8b', 'lora', { batch: 2, length: 2048 }),
 ];
+
+/** What a case's sizes are, for the curves. */
+export const sizesOf = (c: TrainCase): CaseShape => ({
+  model: c.shape,
+  method: c.method,
+  batch: c.batch,
+  length: c.length,
+  ...(c.method === 'full' ? {} : { rank: c.rank }),
+  layers: c.layers ?? shapeOf(c.shape).layers,
+  recompute: c.offload ? `${c.recompute}, offload` : c.recompute,
+  ...(c.record === 'off' ? { record: 'off' } : {}),
+});
 
 /** A process that runs steps, by what it is called and how it is started. */
 export interface StepRunner {
   /** As far as it is known before it runs. */
   readonly facts: ContenderFacts;
   readonly dtype: StepCase['dtype'];
-  start(job: StepCase & { config: Record<string, unknown> }): Runner;
+  /** False where it has no such step: a case it is not asked for. */
+  takes?(c: TrainCase): boolean;
+  start(job: StepCase & { config: Record<string, unknown> }, signal?: AbortSignal): StepProcess;
 }
+
+/** What a runner says and is told. */
+export type StepProcess = Pick<Runner, 'ask' | 'finish' | 'expect'> & AsyncDisposable;
 
 /** A backend's steps: this program again, in a process of its own. */
 export function backendRunner(name: string, facts: ContenderFacts, dtype: StepCase['dtype']): StepRunner {
   return {
     facts,
     dtype,
-    start: ({ config: _, ...job }) =>
-      new Runner(facts.name, process.execPath, [
-        '--conditions=source',
-        `${import.meta.dirname}/../jobs/step-job.ts`,
-        name,
-        JSON.stringify(job),
-      ]),
+    start: ({ config: _, ...job }, signal) => startJob('step-job', facts.name, [name, JSON.stringify(job)], signal),
   };
 }
 
@@ -96,7 +121,7 @@ export async function runTrain(
 
 interface Lane {
   readonly runner: StepRunner;
-  readonly process: Runner;
+  readonly process: StepProcess;
   readonly ready: Ready;
   readonly samples: number[];
   readonly cpuSamples: number[];
@@ -107,19 +132,26 @@ async function runCase(session: Session, runners: readonly StepRunner[], c: Trai
   const { name, quick: _, ...job } = c;
   const lanes: Lane[] = [];
   await using open = new AsyncDisposableStack();
-  const miss = (runner: StepRunner, error: unknown) =>
+  const miss = (runner: StepRunner, error: unknown) => {
+    session.signal.throwIfAborted(); // an interrupted runner has not failed
     session.miss('train', name, runner.facts, 'failed', reasonOf(error));
+  };
+  await session.look(500);
   for (const runner of runners) {
-    const child = open.use(
-      runner.start({
-        ...job,
-        dtype: c.dtype ?? runner.dtype,
-        seed,
-        ...(threads ? { threads } : {}),
-        config: rawConfig(c.shape, c.layers),
-      }),
-    );
+    if (runner.takes && !runner.takes(c)) continue;
     try {
+      const child = open.use(
+        runner.start(
+          {
+            ...job,
+            dtype: c.dtype ?? runner.dtype,
+            seed,
+            ...(threads ? { threads } : {}),
+            config: rawConfig(c.shape, c.layers),
+          },
+          session.signal,
+        ),
+      );
       lanes.push({ runner, process: child, ready: await child.expect('ready'), samples: [], cpuSamples: [] });
     } catch (error) {
       miss(runner, error);
@@ -149,14 +181,27 @@ async function runCase(session: Session, runners: readonly StepRunner[], c: Trai
       child.finish();
       const { figures, notes } = await child.expect('done');
       const { device, driver, features, packages } = ready;
-      session.add(
-        'train',
-        name,
-        { ...runner.facts, device, driver, features },
-        { samples, cpuSamples, work: { flops, tokens }, figures, notes },
-        packages,
-      );
+      const contender = { ...runner.facts, device, driver, features };
+      const wrong = wrongLoss(figures.loss, config.vocabSize);
+      if (wrong) session.miss('train', name, contender, 'wrong', wrong);
+      else
+        session.add(
+          'train',
+          name,
+          contender,
+          { samples, cpuSamples, work: { flops, tokens }, figures, notes },
+          { packages, shape: { ...sizesOf(c), dtype: c.dtype ?? runner.dtype } },
+        );
     } catch (error) {
       miss(runner, error);
     }
+}
+
+/** Random tokens can be guessed no better than evenly, and weights of this size start near that. A step that computes something else has no speed. */
+function wrongLoss(loss: number | undefined, vocabulary: number): string | undefined {
+  if (loss === undefined) return undefined;
+  const even = Math.log(vocabulary);
+  return Math.abs(loss - even) < 2
+    ? undefined
+    : `the loss on random tokens is ${loss}, ln(vocabulary) is ${even.toFixed(2)}`;
 }

@@ -1,7 +1,5 @@
-import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Metric } from '@lowrank/trainer';
+import { escaped, page } from '../page.ts';
 import type { ShownSample } from '../run/fine-tune.ts';
 
 /** What a report shows. */
@@ -13,17 +11,6 @@ export interface ReportContents {
   readonly metrics: readonly Metric[];
   readonly samples: readonly ShownSample[];
 }
-
-const entities: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-};
-const escaped = (text: string) => text.replace(/[&<>"']/g, (c) => entities[c]!);
-/** JSON that cannot end the script it stands in. */
-const embedded = (value: unknown) => JSON.stringify(value).replace(/</g, '\\u003c');
 
 const rows = (pairs: ReportContents['settings']) =>
   pairs.map(([name, value]) => `<tr><th>${escaped(name)}</th><td>${escaped(value)}</td></tr>`).join('\n');
@@ -119,32 +106,17 @@ function sampleHtml({ prompt, expected, before, after }: ShownSample): string {
 }
 
 /** One HTML file with everything in it: no other file, no network. */
-export async function htmlReport({ title, facts, settings, metrics, samples }: ReportContents): Promise<string> {
-  const uplot = dirname(fileURLToPath(import.meta.resolve('uplot')));
-  const [library, sheet] = await Promise.all([
-    readFile(join(uplot, 'uPlot.iife.min.js'), 'utf8'),
-    readFile(join(uplot, 'uPlot.min.css'), 'utf8'),
-  ]);
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escaped(title)}</title>
-<style>${sheet}${style}</style>
-</head>
-<body>
-<h1>${escaped(title)}</h1>
-<ul class="facts">${facts.map(([name, value]) => `<li><b>${escaped(value)}</b><span>${escaped(name)}</span></li>`).join('')}</ul>
+export function htmlReport({ title, facts, settings, metrics, samples }: ReportContents): Promise<string> {
+  return page({
+    title,
+    style,
+    script,
+    data: { charts: charts(metrics) },
+    body: `<ul class="facts">${facts.map(([name, value]) => `<li><b>${escaped(value)}</b><span>${escaped(name)}</span></li>`).join('')}</ul>
 <h2>Curves</h2>
 <div class="charts" id="charts"></div>
 ${samples.length ? `<h2>Samples</h2>\n${samples.map(sampleHtml).join('\n')}` : ''}
 <h2>Settings</h2>
-<table>${rows(settings)}</table>
-<script type="application/json" id="data">${embedded({ charts: charts(metrics) })}</script>
-<script>${library}</script>
-<script>${script}</script>
-</body>
-</html>
-`;
+<table>${rows(settings)}</table>`,
+  });
 }
