@@ -2,9 +2,12 @@ import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { readGpuLines } from '../src/gpu-lines.ts';
+import { growths } from '../src/growth.ts';
 import { checkFilter, matches, parseOptions } from '../src/options.ts';
 import { type Measured, RecordFile, readRecords, schemaVersion } from '../src/record.ts';
 import { htmlReport } from '../src/report/html.ts';
+import { isSchemaFile } from '../src/report/record-section.ts';
 import { comparison, table } from '../src/report/table.ts';
 import { compareSummaries, growthExponent, quantile, summarize } from '../src/statistics.ts';
 
@@ -101,6 +104,9 @@ test('names that are not there are answered with the nearest', () => {
   expect(() => parseOptions(['--seconds', 'soon'])).toThrow(/must be a number/);
   expect(() => checkFilter('matmuk', ['ops/matmul 1×1', 'ops/rope'])).toThrow(/Nearest: ops\/matmul/);
   expect(parseOptions(['--suite', 'all']).suites).toHaveLength(4);
+  expect(parseOptions(['--suite', 'ops', '--filter', 'ops/matmul 256']).command).toBe(
+    "npm run bench -- --suite ops --filter 'ops/matmul 256'",
+  );
 });
 
 test('filters hold text as it is, and * for anything', () => {
@@ -131,9 +137,60 @@ test('the table names what was not measured, and why', () => {
   expect(text).toContain('WRONG RESULTS: matmul on cpu: result 0 differs');
 });
 
-test('records that stand in the repository keep to the schema', () => {
+test('records that stand in the repository say what they must, line by line', () => {
   const at = join(import.meta.dirname, '../records');
-  const files = readdirSync(at).filter((f) => f.endsWith('.jsonl'));
-  for (const file of files) expect(readRecords(join(at, file)).broken).toEqual([]);
+  const files = (readdirSync(at, { recursive: true }) as string[]).filter((f) => f.endsWith('.jsonl'));
+  for (const file of files) {
+    const path = join(at, file);
+    if (isSchemaFile(path)) expect(readRecords(path).broken).toEqual([]);
+    else expect(readGpuLines(path).count).toBeGreaterThan(0);
+  }
   expect(files.length).toBeGreaterThan(0);
+});
+
+test('a line of a GPU run without commit or command is refused with its place', () => {
+  const path = join(folder, 'selfcheck.jsonl');
+  const line = { kind: 'kernel', name: 'copy', microseconds: 5, fastest: 4, gpu: 'G', driver: '1', at: '2026-11-22' };
+  writeFileSync(path, `${JSON.stringify(line)}\n`);
+  expect(() => readGpuLines(path)).toThrow(/selfcheck\.jsonl:1: commit: .*command: /);
+});
+
+test('a line that was measured on a busy host must be marked', () => {
+  const path = join(folder, 'r.jsonl');
+  const line = sample([1, 2, 3]);
+  const busy = { ...line, environment: { ...line.environment, othersShare: 0.6 } };
+  expect(() => new RecordFile(path).append(busy)).toThrow(/others took 60 % of the cores/);
+  new RecordFile(path).append({ ...busy, marks: ['busy'] });
+  expect(readRecords(path).records[0]?.marks).toEqual(['busy']);
+  expect(table([{ ...busy, marks: ['busy'] }])).toContain('1 of these were measured while other programs');
+});
+
+test('growth is fitted over series that differ in one size alone', () => {
+  const step = (length: number, rank: number, ms: number, peak: number): Measured => ({
+    ...sample([ms], `qlora ${length} ${rank}`),
+    suite: 'train',
+    work: { tokens: length },
+    figures: { peakBytes: peak },
+    shape: { model: 'm', method: 'qlora', batch: 1, length, rank, layers: 3, recompute: 'none', dtype: 'f32' },
+  });
+  const records = [
+    step(64, 16, 10, 1000),
+    step(128, 16, 20, 1000),
+    step(256, 16, 40, 1000),
+    step(256, 4, 39, 900),
+    { ...step(512, 16, 80, 1000), contender: { ...sample([1]).contender, name: 'other' } },
+  ];
+  const [only, ...rest] = growths(records);
+  expect(rest).toEqual([]);
+  expect(only).toMatchObject({ axis: 'length' });
+  expect(only!.timeExponent).toBeCloseTo(1);
+  expect(only!.peakExponent).toBeCloseTo(0);
+  expect(table(records)).toContain('time ~ length^1.00, peak memory ~ length^');
+});
+
+test('a comparison of two machines says that it is one', () => {
+  const old = sample([9, 10, 11]);
+  const there = { ...old, environment: { ...old.environment, cpu: 'another' } };
+  expect(comparison([there], [old])).toMatch(/different places: before on another.*; now on test/);
+  expect(comparison([old], [old])).not.toContain('different places');
 });

@@ -1,4 +1,5 @@
 import { escaped, page } from 'lowrank/page';
+import { growths } from '../growth.ts';
 import type { BenchRecord, Measured } from '../record.ts';
 import { bytes, digits, rateOf, shortName, statusWord, time } from './format.ts';
 
@@ -36,33 +37,28 @@ function bars(
   };
 }
 
-/** Training speed and memory over the length of a row, where several lengths of one case were measured. */
-function growth(records: readonly Measured[], title: string, value: (r: Measured) => number | undefined): Plot[] {
-  const groups = new Map<string, Map<number, Measured>>();
-  for (const r of records) {
-    const match = / (\d+)×(\d+) /.exec(r.case);
-    if (!match) continue;
-    const name = `${r.case.replace(match[0], ` ${match[1]}×T `)} on ${shortName(r)}`;
-    if (!groups.has(name)) groups.set(name, new Map());
-    groups.get(name)!.set(Number(match[2]), r);
-  }
-  return [...groups].flatMap(([name, byLength]): Plot[] => {
-    const points = [...byLength].sort(([a], [b]) => a - b).filter(([, r]) => value(r) !== undefined);
-    if (points.length < 2) return [];
+/** Step time and peak memory over each size that was measured in a series. */
+function curves(records: readonly BenchRecord[]): Plot[] {
+  return growths(records).flatMap((g): Plot[] => {
+    const x = g.points.map(({ at }) => at);
+    const plot = (title: string, label: string, value: (r: Measured) => number): Plot => ({
+      title: `${title}: ${g.title}`,
+      kind: 'curve',
+      labels: [g.axis],
+      x,
+      series: [{ label, values: g.points.map(({ record }) => value(record)) }],
+    });
     return [
-      {
-        title: `${title}: ${name}`,
-        kind: 'curve',
-        labels: [],
-        x: points.map(([t]) => t),
-        series: [{ label: title, values: points.map(([, r]) => value(r)!) }],
-      },
+      plot(`milliseconds a step ~ ${g.axis}^${g.timeExponent.toFixed(2)}`, 'milliseconds', (r) => r.median),
+      ...(g.peakExponent === undefined
+        ? []
+        : [plot(`peak MiB ~ ${g.axis}^${g.peakExponent.toFixed(2)}`, 'MiB', (r) => r.figures.peakBytes! / 2 ** 20)]),
     ];
   });
 }
 
 function plotsOf(records: readonly BenchRecord[]): Plot[] {
-  const ok = records.filter((r) => r.status === 'ok');
+  const ok = records.filter((r) => r.status === 'ok' && !r.marks.includes('software')) as Measured[];
   const of = (suite: BenchRecord['suite']) => ok.filter((r) => r.suite === suite);
   const rate = (unit: string) => (r: Measured) => {
     const found = rateOf(r);
@@ -79,8 +75,7 @@ function plotsOf(records: readonly BenchRecord[]): Plot[] {
     bars('Training: tokens/s', of('train'), rate('tokens/s')),
     bars('Training: peak device memory, MiB', of('train'), figure('peakBytes', 2 ** -20)),
     bars('Training: resident memory, MiB', of('train'), figure('peakResidentBytes', 2 ** -20)),
-    ...growth(of('train'), 'milliseconds a step over tokens', (r) => r.median),
-    ...growth(of('train'), 'peak MiB over tokens', figure('peakBytes', 2 ** -20)),
+    ...curves(ok),
     bars('Loading: MB/s of the file', of('load'), (r) => r.work.bytes! / r.median / 1000),
     bars('Quality: held-out loss', of('quality'), figure('heldOutLoss')),
     bars('Quality: exact answers, %', of('quality'), figure('score', 100)),
@@ -117,7 +112,7 @@ for (const { title, kind, labels, x, series } of plots) {
     title, width: place.clientWidth - 20, height: 260,
     scales: { x: { time: false, ...(barred ? { range: [-0.6, labels.length - 0.4] } : {}) }, y: { range: (u, low, high) => [Math.min(0, low), (high || 1) * 1.08] } },
     axes: [{ ...axis, ...(barred ? { splits: () => labels.map((_, i) => i), values: (u, v) => v.map((i) => i + 1) } : {}) }, { ...axis, size: 64 }],
-    series: [{ label: barred ? 'case' : 'tokens', ...(barred ? { value: (u, i) => labels[i] ?? '' } : {}) }, ...series.map((s, i) => ({
+    series: [{ label: barred ? 'case' : labels[0], ...(barred ? { value: (u, i) => labels[i] ?? '' } : {}) }, ...series.map((s, i) => ({
       label: s.label, stroke: colours[i % colours.length], fill: barred ? colours[i % colours.length] + '66' : undefined, width: barred ? 1 : 2,
       points: { show: !barred }, paths: barred ? uPlot.paths.bars({ size: [width, 60], align: 0 , gap: 1, disp: { x0: { unit: 1, values: (u) => u.data[0].map((v) => v + shift(i) - width / 2) }, size: { unit: 1, values: (u) => u.data[0].map(() => width) } } }) : undefined,
     }))],
@@ -136,7 +131,7 @@ function row(r: BenchRecord): string {
       ? [
           time(r.median),
           `${time(r.p20)}…${time(r.p80)}`,
-          `${digits(rateOf(r).value)} ${rateOf(r).unit}`,
+          [`${digits(rateOf(r).value)} ${rateOf(r).unit}`, ...r.marks].join(', '),
           r.ceiling ? `${Math.round(100 * r.ceiling.share)} % of ${r.ceiling.of}` : '',
           r.figures.peakBytes ? bytes(r.figures.peakBytes) : '',
           String(r.samples.length),

@@ -1,3 +1,4 @@
+import { growths, growthWords } from '../growth.ts';
 import type { BenchRecord } from '../record.ts';
 import { compareSummaries } from '../statistics.ts';
 import { bytes, columns, digits, rateOf, shortName, statusWord, time } from './format.ts';
@@ -47,8 +48,23 @@ function suiteTable(records: readonly BenchRecord[]): string {
     ...(quality.length
       ? ['', columns([['case', 'trainable', 'weights', 'output', 'held-out loss', 'exact'], ...quality])]
       : []),
+    ...growths(records).flatMap((g) => [`  ${growthWords(g)}`, `    ${g.title}`]),
     ...reasons,
+    ...markWords(records),
   ].join('\n');
+}
+
+/** What the marks of these records mean for their times. */
+function markWords(records: readonly BenchRecord[]): string[] {
+  const marked = (m: BenchRecord['marks'][number]) =>
+    records.filter((r) => r.status === 'ok' && r.marks.includes(m)).length;
+  const [busy, software] = [marked('busy'), marked('software')];
+  return [
+    ...(busy
+      ? [`  ${busy} of these were measured while other programs used the machine: their times are not its own`]
+      : []),
+    ...(software ? [`  ${software} of these ran on a program that stands in for a GPU: their times are no speed`] : []),
+  ];
 }
 
 const key = (r: BenchRecord) => JSON.stringify([r.suite, r.case, r.contender.name]);
@@ -73,5 +89,17 @@ export function comparison(before: readonly BenchRecord[], now: readonly BenchRe
     ]);
   }
   if (!rows.length) return '  nothing to compare: no case of this run is in the old records';
-  return columns([['case', 'backend', 'before', 'now', 'ratio of times', ''], ...rows]);
+  return [
+    columns([['case', 'backend', 'before', 'now', 'ratio of times', ''], ...rows]),
+    ...otherPlaces(before, now),
+    ...markWords([...before, ...now]),
+  ].join('\n');
+}
+
+/** Two machines are compared, not two versions: said where it is so. */
+function otherPlaces(before: readonly BenchRecord[], now: readonly BenchRecord[]): string[] {
+  const places = (records: readonly BenchRecord[]) =>
+    [...new Set(records.map(({ environment: e }) => `${e.cpu}, ${e.cores} cores, ${e.os}`))].sort().join(' and ');
+  const [old, here] = [places(before), places(now)];
+  return old === here ? [] : [`  measured in different places: before on ${old}; now on ${here}`];
 }

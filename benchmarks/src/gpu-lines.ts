@@ -1,0 +1,126 @@
+/**
+ * Lines that scripts/gpu/run.sh leaves, which are measured below the harness: kernels by device events (`selfcheck`), steps, tests, losses.
+ * Each says what made it: commit, GPU, driver, command.
+ */
+import { readFileSync } from 'node:fs';
+import { LowrankError } from '@lowrank/tensor';
+import { z } from 'zod';
+
+const stamp = {
+  commit: z.string().min(7),
+  /** When. */
+  at: z.string().min(8),
+  gpu: z.string().min(1),
+  driver: z.string().min(1),
+  command: z.string().min(1),
+};
+const count = z.number().nonnegative();
+
+/** A kernel at its working size: microseconds of a call within a graph, by device events. */
+const kernel = z.looseObject({
+  ...stamp,
+  kind: z.literal('kernel'),
+  name: z.string(),
+  /** The median; lines of comparisons without a time have 0. */
+  microseconds: count,
+  fastest: count,
+  p20: count.optional(),
+  p80: count.optional(),
+  gigabytesPerSecond: count.optional(),
+  teraflops: count.optional(),
+  goal: count.optional(),
+  error: count.optional(),
+  right: z.boolean().optional(),
+});
+
+/** Whole training steps of benchmarks/src/steps-main.ts. */
+const step = z.looseObject({
+  ...stamp,
+  case: z.string(),
+  backend: z.string(),
+  dtype: z.string(),
+  medianMs: count,
+  milliseconds: z.array(count).min(1),
+  tokensPerSecond: count,
+  peakGiB: count,
+  loss: z.number(),
+});
+
+/** A step that could not be made. */
+const failedStep = z.looseObject({ ...stamp, case: z.string(), error: z.string() });
+
+/** Held-out loss after training on GSM8K, by client. */
+const quality = z.looseObject({
+  ...stamp,
+  kind: z.literal('quality'),
+  model: z.string(),
+  data: z.string(),
+  recipe: z.string(),
+  method: z.string(),
+  client: z.string(),
+  dtype: z.string(),
+  where: z.string(),
+  evalAfter: count,
+  evalBefore: count.optional(),
+  evalTokens: count.optional(),
+});
+
+/** One evaluation within a run of `lowrank train`. */
+const evaluation = z.looseObject({
+  ...stamp,
+  event: z.literal('evaluation'),
+  run: z.string(),
+  loss: count,
+  step: count,
+});
+
+/** A test of the conformance suite. */
+const test = z.looseObject({
+  ...stamp,
+  kind: z.literal('test'),
+  name: z.string(),
+  status: z.enum(['passed', 'failed', 'skipped']),
+});
+
+export type KernelLine = z.infer<typeof kernel>;
+export type StepLine = z.infer<typeof step>;
+export type QualityLine = z.infer<typeof quality>;
+
+export interface GpuLines {
+  /** Of the first line. */
+  readonly gpu: string;
+  readonly at: string;
+  readonly kernels: readonly KernelLine[];
+  readonly steps: readonly StepLine[];
+  readonly qualities: readonly QualityLine[];
+  /** Lines in all, those of other kinds too. */
+  readonly count: number;
+}
+
+/** Reads a file of such lines. Throws with the line that lacks what every line must have. */
+export function readGpuLines(path: string): GpuLines {
+  const kernels: KernelLine[] = [];
+  const steps: StepLine[] = [];
+  const qualities: QualityLine[] = [];
+  const lines = readFileSync(path, 'utf8').split('\n').filter(Boolean);
+  for (const [i, line] of lines.entries()) {
+    const value = JSON.parse(line) as { kind?: string; event?: string; error?: unknown; case?: string };
+    const one = <T>(schema: z.ZodType<T>): T => {
+      const { data, error } = schema.safeParse(value);
+      if (data !== undefined) return data;
+      throw new LowrankError(
+        'bench',
+        'a line of a GPU run does not say what it must',
+        `${path}:${i + 1}: ${error!.issues.map((p) => `${p.path.join('.')}: ${p.message}`).join('; ')}`,
+      );
+    };
+    if (value.kind === 'kernel') kernels.push(one(kernel));
+    else if (value.kind === 'quality') qualities.push(one(quality));
+    else if (value.kind === 'test') one(test);
+    else if (value.event) one(evaluation);
+    else if (value.case !== undefined && typeof value.error === 'string') one(failedStep);
+    else steps.push(one(step));
+  }
+  const { gpu, at } = JSON.parse(lines[0] ?? '{"gpu":"unknown","at":""}') as { gpu: string; at: string };
+  return { gpu, at, kernels, steps, qualities, count: lines.length };
+}
