@@ -2,7 +2,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { LowrankError } from '@lowrank/tensor';
 import { jsPeers } from '../peers/js.ts';
-import { pythonPeer } from '../peers/python.ts';
+import { llamaPeer } from '../peers/llama.ts';
+import { pythonPeers } from '../peers/python.ts';
 import { backendNames, openBackend, reasonOf } from './backends.ts';
 import { factsOf } from './environment.ts';
 import { opCases } from './ops/cases.ts';
@@ -154,10 +155,17 @@ async function run(session: Session, reach: boolean): Promise<boolean> {
     const steps = chosen('train', trainCases, options, reach);
     if (options.suites.includes('train') && steps.length) {
       const runners: StepRunner[] = opened.map((o) => backendRunner(o.name, o.facts, o.dtype));
-      if (options.against.includes('python')) {
-        const found = pythonPeer();
-        if ('runner' in found) runners.push(found.runner);
-        else session.miss('train', 'peer', found.facts, 'absent', found.reason);
+      const gpu = opened.some((o) => o.name === 'cuda' || o.name === 'webgpu');
+      const places = [
+        ...(gpu ? (['cuda'] as const) : []),
+        ...(opened.some((o) => o.name === 'cpu') || !gpu ? (['cpu'] as const) : []),
+      ];
+      for (const peers of [
+        ...(options.against.includes('python') ? [pythonPeers(places)] : []),
+        ...(options.against.includes('llama') ? [llamaPeer()] : []),
+      ]) {
+        runners.push(...peers.found);
+        for (const { facts, reason } of peers.absent) session.miss('train', 'peer', facts, 'absent', reason);
       }
       await runTrain(session, runners, steps);
     }

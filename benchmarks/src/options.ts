@@ -6,14 +6,15 @@ import { backendNames, checkBackendNames } from './backends.ts';
 
 const suiteNames = ['ops', 'train', 'load', 'quality'] as const;
 export type SuiteName = (typeof suiteNames)[number];
-const peerSets = ['js', 'python'] as const;
+const peerSets = ['js', 'python', 'llama'] as const;
 export type PeerSet = (typeof peerSets)[number];
 
 export interface Options {
   readonly suites: readonly SuiteName[];
   /** Undefined: those that are found. */
   readonly backends: readonly string[] | undefined;
-  readonly filter: string | undefined;
+  /** Any of them; undefined: all cases. */
+  readonly filter: readonly string[] | undefined;
   readonly full: boolean;
   readonly against: readonly PeerSet[];
   readonly json: boolean;
@@ -33,7 +34,7 @@ export interface Options {
 const known = {
   suite: { type: 'string' },
   backend: { type: 'string', multiple: true },
-  filter: { type: 'string' },
+  filter: { type: 'string', multiple: true },
   full: { type: 'boolean', default: false },
   against: { type: 'string', multiple: true },
   json: { type: 'boolean', default: false },
@@ -52,9 +53,9 @@ export const help = `npm run bench -- [options]      measures what is here; unde
 
   --suite ops|train|load|quality|all   all by default
   --backend NAMES       ${backendNames.join(', ')}, or ./mine.js (default export makes a backend); those found here by default
-  --filter TEXT         cases whose name (suite/case) holds TEXT; * stands for anything
+  --filter TEXT         cases whose name (suite/case) holds TEXT; * stands for anything; again for more
   --full                all shapes and whole training runs, not the quick set alone
-  --against js|python   other libraries on the same shapes in the same run
+  --against js|python|llama   other libraries on the same shapes in the same run
   --compare OLD.jsonl   ratios to an earlier run
   --out FILE            JSONL records are appended here (default benchmarks/results/<time>.jsonl)
   --html FILE           the report (default: beside the records)
@@ -144,19 +145,23 @@ function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** Does a name hold the filter's text? `*` stands for anything. */
-export function matches(filter: string | undefined, name: string): boolean {
+/** Does a name hold the text of one of the filters? `*` stands for anything. */
+export function matches(filter: readonly string[] | undefined, name: string): boolean {
   if (filter === undefined) return true;
-  const parts = filter.split('*').map((p) => p.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
-  return new RegExp(parts.join('.*'), 'i').test(name);
+  return filter.some((text) => {
+    const parts = text.split('*').map((p) => p.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
+    return new RegExp(parts.join('.*'), 'i').test(name);
+  });
 }
 
-/** Throws with the nearest names where a filter finds none. */
-export function checkFilter(filter: string | undefined, names: readonly string[]): void {
-  if (filter === undefined || names.some((name) => matches(filter, name))) return;
-  // a filter is mostly a word of a name: the nearest words lead to the nearest names
-  const distance = (name: string) =>
-    Math.min(...name.split(/[ /]/).map((word) => editDistance(filter.toLowerCase(), word.toLowerCase())));
-  const near = [...names].sort((a, b) => distance(a) - distance(b)).slice(0, 3);
-  throw new LowrankError('bench', 'no case matches --filter', filter, `Nearest: ${near.join('; ')}. --list names all`);
+/** Throws with the nearest names where one of the filters finds none. */
+export function checkFilter(filter: readonly string[] | undefined, names: readonly string[]): void {
+  for (const text of filter ?? []) {
+    if (names.some((name) => matches([text], name))) continue;
+    // a filter is mostly a word of a name: the nearest words lead to the nearest names
+    const distance = (name: string) =>
+      Math.min(...name.split(/[ /]/).map((word) => editDistance(text.toLowerCase(), word.toLowerCase())));
+    const near = [...names].sort((a, b) => distance(a) - distance(b)).slice(0, 3);
+    throw new LowrankError('bench', 'no case matches --filter', text, `Nearest: ${near.join('; ')}. --list names all`);
+  }
 }
