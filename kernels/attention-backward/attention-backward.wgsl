@@ -168,8 +168,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           let cc = stage[16u * row_blocks + d * 8u + tx];
           let ce = stage[16u * row_blocks + 64u + d * 8u + tx];
 #for r in 0..$(R)
-          score_$(r) += ra[$(r)] * cc;
-          slope_$(r) += rb[$(r)] * ce;
+          score_$(r) = fma(vec4<f32>(ra[$(r)]), cc, score_$(r));
+          slope_$(r) = fma(vec4<f32>(rb[$(r)]), ce, slope_$(r));
 #endfor
         }
       }
@@ -233,7 +233,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           {
             let c_row = stage[n * ($(DP)u / 4u) + $(j)u * 8u + tx];
 #for r in 0..$(R)
-            u_$(r)_$(j) += slope[$(r)] * c_row;
+            u_$(r)_$(j) = fma(vec4<f32>(slope[$(r)]), c_row, u_$(r)_$(j));
 #endfor
           }
 #endfor
@@ -243,7 +243,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
           {
             let e_row = stage[($(VC)u + n) * ($(DP)u / 4u) + $(j)u * 8u + tx];
 #for r in 0..$(R)
-            x_$(r)_$(j) += weight[$(r)] * e_row;
+            x_$(r)_$(j) = fma(vec4<f32>(weight[$(r)]), e_row, x_$(r)_$(j));
 #endfor
           }
 #endfor
@@ -253,20 +253,35 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       workgroupBarrier();
     }
   }
+  for (var i = 0u; i < $(R)u * $(DV)u; i++) {
+    var own_u: vec4<f32>;
+#if FOR == key
+    var own_x: vec4<f32>;
+#endif
+    switch i {
 #for r in 0..$(R)
 #for j in 0..$(DV)
-  {
-    let d = ($(j)u * 8u + tx) * 4u;
-    if row_$(r) < row_count && d < P.width {
-      let many = min(4u, P.width - d);
-      let u_at = P.u_offset + batch * P.u_strides.x + row_$(r) * P.u_strides.y + row_head * P.u_strides.z + d * P.u_strides.w;
-      u_put_quad(u_at, P.scale * u_$(r)_$(j), many, P.u_strides.w);
+      case $(r)u * $(DV)u + $(j)u: {
+        own_u = u_$(r)_$(j);
 #if FOR == key
-      let x_at = P.x_offset + batch * P.x_strides.x + row_$(r) * P.x_strides.y + row_head * P.x_strides.z + d * P.x_strides.w;
-      x_put_quad(x_at, x_$(r)_$(j), many, P.x_strides.w);
+        own_x = x_$(r)_$(j);
+#endif
+      }
+#endfor
+#endfor
+      default: {
+      }
+    }
+    let row = row0 + ty * $(R)u + i / $(DV)u;
+    let d = (i % $(DV)u * 8u + tx) * 4u;
+    if row < row_count && d < P.width {
+      let many = min(4u, P.width - d);
+      let u_at = P.u_offset + batch * P.u_strides.x + row * P.u_strides.y + row_head * P.u_strides.z + d * P.u_strides.w;
+      u_put_quad(u_at, P.scale * own_u, many, P.u_strides.w);
+#if FOR == key
+      let x_at = P.x_offset + batch * P.x_strides.x + row * P.x_strides.y + row_head * P.x_strides.z + d * P.x_strides.w;
+      x_put_quad(x_at, own_x, many, P.x_strides.w);
 #endif
     }
   }
-#endfor
-#endfor
 }

@@ -82,10 +82,10 @@ fn main(
 #if R == 4
         let a = stage[d * row_blocks + ty];
 #for r in 0..4
-        score_$(r) += a[$(r)] * b;
+        score_$(r) = fma(vec4<f32>(a[$(r)]), b, score_$(r));
 #endfor
 #else
-        score_0 += stage[d * row_blocks + ty / 4u][ty % 4u] * b;
+        score_0 = fma(vec4<f32>(stage[d * row_blocks + ty / 4u][ty % 4u]), b, score_0);
 #endif
       }
     }
@@ -140,9 +140,9 @@ fn main(
 #for r in 0..$(R)
 #for j in 0..$(DV)
 #if R == 4
-        out_$(r)_$(j) += weight[$(r)] * v_$(j);
+        out_$(r)_$(j) = fma(vec4<f32>(weight[$(r)]), v_$(j), out_$(r)_$(j));
 #else
-        out_$(r)_$(j) += weight * v_$(j);
+        out_$(r)_$(j) = fma(vec4<f32>(weight), v_$(j), out_$(r)_$(j));
 #endif
 #endfor
 #endfor
@@ -173,15 +173,23 @@ fn main(
       let log_all = select(largest_$(r) * 0.6931471805599453 + logarithm(all), not_a_number(), all > 3e38);
       lse_store(at, select(log_all, -infinity(), blind));
     }
+    for (var j = 0u; j < $(DV)u; j++) {
+      var out: vec4<f32>;
+      switch j {
 #for j in 0..$(DV)
-    {
-      let d = ($(j)u * 8u + tx) * 4u;
+        case $(j)u: {
+          out = out_$(r)_$(j);
+        }
+#endfor
+        default: {
+        }
+      }
+      let d = (j * 8u + tx) * 4u;
       if d < P.width {
         let at = y_base + row_$(r) * P.y_strides.y + d * P.y_strides.w;
-        y_put_quad(at, out_$(r)_$(j) * factor, min(4u, P.width - d), P.y_strides.w);
+        y_put_quad(at, out * factor, min(4u, P.width - d), P.y_strides.w);
       }
     }
-#endfor
   }
 #endfor
 }

@@ -69,6 +69,14 @@ fn ldexp_safe(x: f32, e: f32) -> f32 {
 }
 #endif
 
+#if OP == div && !WHOLE
+// a / b. The reciprocal of a divisor past 2¹²⁶ is subnormal, and may be flushed to 0: both are made smaller then.
+fn quotient(a: f32, b: f32) -> f32 {
+  let scale = select(1.0, 0.25, abs(b) > 4.2535295865117308e37);
+  return (a * scale) / (b * scale);
+}
+#endif
+
 fn element(at: At) -> y_t {
 #if KIND == bits
   let a = u32(a_load(at.a));

@@ -52,7 +52,7 @@ const rows = {
   div: {
     kind: 'arithmetic',
     js: (a, b) => a / b,
-    wgsl: 'a / b',
+    wgsl: 'quotient(a, b)',
     cuda: 'a / b',
     saves: { a: ['b'], b: ['b', 'y'] },
     vjp: {

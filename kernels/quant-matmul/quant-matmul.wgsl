@@ -24,19 +24,15 @@ fn right(row: u32, k: u32, end: u32) -> mat4x4<f32> {
 #endif
 #endif
   var block = mat4x4<f32>();
-  for (var j = 0u; j < 4u; j++) {
-    let at_k = min(k + j, end - 1u);
-#for i in 0..4
-    {
-      let at_row = min(row + $(i)u, P.n - 1u);
+  for (var e = 0u; e < 16u; e++) {
+    let i = row + (e & 3u);
+    let j = k + (e >> 2u);
 #if TRANSPOSED
-      let value = value_of(at_k * P.width + at_row);
+    let value = value_of(min(j, end - 1u) * P.width + min(i, P.n - 1u));
 #else
-      let value = value_of(at_row * P.width + at_k);
+    let value = value_of(min(i, P.n - 1u) * P.width + min(j, end - 1u));
 #endif
-      block[j][$(i)] = select(0.0, value, row + $(i)u < P.n && k + j < end);
-    }
-#endfor
+    block[e >> 2u][e & 3u] = select(0.0, value, i < P.n && j < end);
   }
   return block;
 }

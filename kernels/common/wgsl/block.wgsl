@@ -23,15 +23,13 @@ fn $(N)_block(base: u32, row: u32, rows: u32, k: u32, end: u32, row_stride: u32,
     );
   }
 #endif
+  // In a loop, since this is for the edges: shaders stay short.
   var block = mat4x4<f32>();
-  for (var j = 0u; j < 4u; j++) {
-    let at = base + min(k + j, end - 1u) * k_stride;
-    let inside = k + j < end;
-    block[j] = vec4<f32>(
-#for i in 0..4
-      select(0.0, $(N)_load(at + min(row + $(i)u, rows - 1u) * row_stride), inside && row + $(i)u < rows),
-#endfor
-    );
+  for (var e = 0u; e < 16u; e++) {
+    let i = row + (e & 3u);
+    let j = k + (e >> 2u);
+    let value = $(N)_load(base + min(i, rows - 1u) * row_stride + min(j, end - 1u) * k_stride);
+    block[e >> 2u][e & 3u] = select(0.0, value, i < rows && j < end);
   }
   return block;
 }
@@ -44,12 +42,9 @@ fn $(N)_quad(base: u32, row: u32, rows: u32, k: u32, end: u32, row_stride: u32, 
   }
 #endif
   var quad = vec4<f32>();
-#for j in 0..4
-  quad[$(j)] = select(
-    0.0,
-    $(N)_load(base + min(row, rows - 1u) * row_stride + min(k + $(j)u, end - 1u) * k_stride),
-    row < rows && k + $(j)u < end,
-  );
-#endfor
+  for (var e = 0u; e < 4u; e++) {
+    let value = $(N)_load(base + min(row, rows - 1u) * row_stride + min(k + e, end - 1u) * k_stride);
+    quad[e] = select(0.0, value, row < rows && k + e < end);
+  }
   return quad;
 }

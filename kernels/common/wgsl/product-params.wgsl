@@ -48,11 +48,9 @@ struct Params {
 fn finished(sum: vec4<f32>, c_at: u32, columns: u32) -> vec4<f32> {
   var v = P.alpha * sum;
 #if ADDS
-#for e in 0..4
-  if $(e)u < columns {
-    v[$(e)] += P.beta * c_load(c_at + $(e)u * P.c_column);
+  for (var e = 0u; e < columns; e++) {
+    v[e] += P.beta * c_load(c_at + e * P.c_column);
   }
-#endfor
 #endif
   return v;
 }

@@ -15,10 +15,8 @@ fn $(N)_put_quad(at: u32, v: vec4<f32>, count: u32, step: u32) {
     $(N)_store(at + 2u, v.z);
   }
 #else
-#for e in 0..4
-  if $(e)u < count {
-    $(N)_store(at + $(e)u * step, v[$(e)]);
+  for (var e = 0u; e < count; e++) {
+    $(N)_store(at + e * step, v[e]);
   }
-#endfor
 #endif
 }

@@ -100,11 +100,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   prepare(id);
   let first = split * P.range;
   let last = min(P.k, first + P.range);
-#include "common/wgsl/tiles-product.wgsl" (FETCH = fetch, START = first, END = last)
-#if EXTRA
-  let k2 = select(0u, P.k2, split == 0u);
-#include "common/wgsl/tiles-product.wgsl" (FETCH = fetch2, START = 0u, END = k2)
-#endif
+#include "common/wgsl/tiles-product.wgsl"
   let y_base = P.y_offset + dot(batch, P.y_batch) + split * P.y_split;
   let c_base = P.c_offset + dot(batch, P.c_batch);
 #for i in 0..$(TM)

@@ -22,6 +22,7 @@ import { matmul } from './ops/matmul.ts';
 import { quantOps } from './ops/quant.ts';
 import { reduce, scatterAdd } from './ops/reduce.ts';
 import { rowOps } from './ops/rows.ts';
+import { softwareTile } from './ops/tiles.ts';
 import { tryMatrices } from './probe.ts';
 import { tune } from './tune.ts';
 
@@ -91,6 +92,7 @@ export function createBackend(
   const scratch = new Scratch(memory);
   const pipelines = new Pipelines(gpu, wgsl);
   const launcher = new Launcher(gpu, stream, pipelines);
+  if (facts.fallback) launcher.variants.tile = softwareTile;
   memory.copyBytes = (...call) => copyBytes(launcher, ...call);
   const unpin = memory.unpin.bind(memory);
   const backend: WebGpuBackend = {

@@ -44,6 +44,12 @@ const low: Tile = { BM: 32, BN: 64, BK: 16, TM: 4, TN: 4 };
 const flat: Tile = { BM: 16, BN: 64, BK: 16, TM: 4, TN: 4 };
 const tall: Tile = { BM: 64, BN: 16, BK: 16, TM: 4, TN: 4 };
 
+/** For adapters in software, whose compilers take longer than the work: a short kernel, and one for all shapes. */
+export const softwareTile: TileShape = { BM: 32, BN: 32, BK: 8, TM: 4, TN: 4 };
+
+/** Every portable tile, for tests. */
+export const allTiles: readonly TileShape[] = [...largeTiles, low, flat, tall, softwareTile];
+
 export function threadsOf({ BM, BN, TM, TN, matrix }: Tile): number {
   return matrix?.threads ?? (BM / TM) * (BN / TN);
 }
