@@ -104,13 +104,17 @@ for (const name of names) {
       ...(c.offload ? { offload: true } : {}),
       ...(values['chunk-rows'] ? { chunkRows: Number(values['chunk-rows']) } : {}),
     });
-    const sorted = [...r.milliseconds].sort((a, b) => a - b);
+    const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[list.length >> 1];
     line = {
       case: name,
+      commit: process.env.LOWRANK_COMMIT,
+      driver: process.env.LOWRANK_DRIVER,
+      command: `steps-main ${process.argv.slice(2).join(' ')}`,
       backend: device.backend.name,
       device: device.backend.caps.device,
       dtype,
-      medianMs: sorted[sorted.length >> 1],
+      medianMs: median(r.milliseconds),
+      enqueueMs: median(r.enqueueMilliseconds),
       tokensPerSecond: r.tokensPerSecond,
       peakGiB: r.peakBytes / 2 ** 30,
       reservedGiB: r.reservedBytes / 2 ** 30,

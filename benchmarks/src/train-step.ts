@@ -28,6 +28,8 @@ export interface TrainStepOptions {
 export interface TrainStepResult {
   /** Milliseconds of each timed step, from one synchronization to the next. */
   readonly milliseconds: readonly number[];
+  /** Of each timed step, what the host took to enqueue it. */
+  readonly enqueueMilliseconds: readonly number[];
   readonly tokensPerSecond: number;
   readonly peakBytes: number;
   readonly reservedBytes: number;
@@ -84,6 +86,7 @@ export async function measureTrainStep(device: Device, o: TrainStepOptions): Pro
   const trained = lora ? lora.trainableParameters() : device.withClass('weights', () => selectParameters(model));
   const total = o.steps + 2;
   const times: number[] = [];
+  const enqueueTimes: number[] = [];
   let last = 0;
   let lastCpu = process.cpuUsage();
   let timing = false;
@@ -110,11 +113,13 @@ export async function measureTrainStep(device: Device, o: TrainStepOptions): Pro
     ...(o.chunkRows ? { chunkRows: o.chunkRows } : {}),
     ...(o.offload ? { offload: true } : {}),
     onStep: async ({ step }) => {
+      const enqueued = performance.now() - last;
       await device.synchronize();
       const milliseconds = performance.now() - last;
       const { user, system } = process.cpuUsage(lastCpu);
       if (timing) {
         times.push(milliseconds);
+        enqueueTimes.push(enqueued);
         o.onTimed?.({ milliseconds, cpuMilliseconds: (user + system) / 1000 });
       }
       timing = step >= 2;
@@ -132,6 +137,7 @@ export async function measureTrainStep(device: Device, o: TrainStepOptions): Pro
   for (const t of trained.values()) trainable += t.size;
   return {
     milliseconds: times,
+    enqueueMilliseconds: enqueueTimes,
     tokensPerSecond: (tokens / median) * 1000,
     peakBytes: memory.peak,
     reservedBytes: memory.peakReserved,

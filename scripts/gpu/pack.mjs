@@ -1,8 +1,9 @@
 /**
- * Packs what a machine with a GPU needs into .gpu/cuda/ (about 30 MB, ignored by git): a stripped Node, the addon, the kernels, the conformance
- * suite and the measurements as single files, and run.sh. Nothing has to be installed there but the NVIDIA driver and cuBLASLt.
- *   node scripts/gpu/pack.mjs [extra-entry.ts …]     LOWRANK_CUDA_ARCHS=sm_90a packs fewer targets
- * Copy .gpu/cuda/ over, run `bash .gpu/cuda/run.sh`, bring back .gpu/cuda/out/, then `node scripts/gpu/collect.mjs FOLDER`.
+ * Packs what a machine with a GPU needs into .gpu/cuda/ or .gpu/webgpu/ (about 30 MB, ignored by git): a stripped Node, the addon or Dawn, the
+ * conformance suite and the measurements as single files, and run.sh. Nothing has to be installed there but the NVIDIA driver and cuBLASLt,
+ * or a Vulkan loader and driver.
+ *   node scripts/gpu/pack.mjs [cuda | webgpu] [extra-entry.ts …]     LOWRANK_CUDA_ARCHS=sm_90a packs fewer targets
+ * Copy the folder over, run `bash run.sh` in it, bring back its out/, then `node scripts/gpu/collect.mjs FOLDER`.
  */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -12,32 +13,57 @@ import { build } from 'esbuild';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '../..');
-const out = join(root, '.gpu/cuda');
-const native = join(root, 'packages/backend-cuda');
+const words = process.argv.slice(2);
+const backend = ['cuda', 'webgpu'].includes(words[0]) ? words.shift() : 'cuda';
+const out = join(root, '.gpu', backend);
+const own = join(root, `packages/backend-${backend}`);
 mkdirSync(out, { recursive: true });
 
-execFileSync(process.execPath, [join(native, 'scripts/build.mjs')], { stdio: 'inherit' });
-rmSync(join(out, 'binaries'), { recursive: true, force: true });
-mkdirSync(join(out, 'binaries/kernels'), { recursive: true });
-cpSync(join(native, 'build/lowrank_cuda.node'), join(out, 'binaries/lowrank_cuda.node'));
-for (const file of readdirSync(join(native, 'build/kernels')).filter((f) => !f.endsWith('.hash')))
-  cpSync(join(native, 'build/kernels', file), join(out, 'binaries/kernels', file));
+function packCuda() {
+  execFileSync(process.execPath, [join(own, 'scripts/build.mjs')], { stdio: 'inherit' });
+  rmSync(join(out, 'binaries'), { recursive: true, force: true });
+  mkdirSync(join(out, 'binaries/kernels'), { recursive: true });
+  cpSync(join(own, 'build/lowrank_cuda.node'), join(out, 'binaries/lowrank_cuda.node'));
+  for (const file of readdirSync(join(own, 'build/kernels')).filter((f) => !f.endsWith('.hash')))
+    cpSync(join(own, 'build/kernels', file), join(out, 'binaries/kernels', file));
+  return [join(here, 'conformance.ts'), join(own, 'bench/selfcheck.ts')];
+}
+
+/** The npm package `webgpu` for this platform alone, its binary stripped and compressed; run.sh unpacks it. */
+function packWebGpu() {
+  const from = join(own, 'node_modules/webgpu');
+  const to = join(out, 'node_modules/webgpu');
+  const binary = join(to, 'dist/linux-x64/dawn.node');
+  mkdirSync(dirname(binary), { recursive: true });
+  for (const file of ['package.json', 'index.js']) cpSync(join(from, file), join(to, file), { dereference: true });
+  if (!existsSync(`${binary}.xz`)) {
+    cpSync(join(from, 'dist/linux-x64/dawn.node'), binary, { dereference: true });
+    compress(binary);
+  }
+  return [
+    join(here, 'conformance-webgpu.ts'),
+    join(here, 'faults-webgpu.ts'),
+    join(own, 'bench/ops.ts'),
+    join(root, 'benchmarks/src/steps-main.ts'),
+  ];
+}
+
+function compress(file) {
+  chmodSync(file, 0o755);
+  execFileSync('strip', [file]);
+  execFileSync('xz', ['-f', '-T0', '-6', file], { stdio: 'inherit' });
+}
+
+const entries = [...(backend === 'cuda' ? packCuda() : packWebGpu()), ...words.map((f) => resolve(f))];
 
 // The binary of Node that runs this, stripped: 127 MB become 27.
 const packed = join(out, 'node.xz');
 if (!existsSync(packed) || statSync(packed).mtimeMs < statSync(process.execPath).mtimeMs) {
   const plain = join(out, 'node');
   cpSync(process.execPath, plain, { dereference: true });
-  chmodSync(plain, 0o755);
-  execFileSync('strip', [plain]);
-  execFileSync('xz', ['-f', '-T0', '-6', plain], { stdio: 'inherit' });
+  compress(plain);
 }
 
-const entries = [
-  join(here, 'conformance.ts'),
-  join(native, 'bench/selfcheck.ts'),
-  ...process.argv.slice(2).map((f) => resolve(f)),
-];
 for (const entry of entries)
   await build({
     entryPoints: [entry],
@@ -56,7 +82,8 @@ for (const entry of entries)
     ignoreAnnotations: true,
     logLevel: 'warning',
   });
-for (const file of ['run.sh', 'stamp.mjs']) cpSync(join(here, file), join(out, file));
+cpSync(join(here, backend === 'cuda' ? 'run.sh' : 'run-webgpu.sh'), join(out, 'run.sh'));
+cpSync(join(here, 'stamp.mjs'), join(out, 'stamp.mjs'));
 writeFileSync(join(out, 'commit'), execFileSync('git', ['rev-parse', 'HEAD'], { cwd: root }));
 
 const size = (folder) =>
@@ -68,8 +95,8 @@ const size = (folder) =>
     0,
   );
 const megabytes = size(out) / 2 ** 20;
-console.log(`.gpu/cuda/: ${megabytes.toFixed(1)} MiB: ${entries.map((e) => basename(e)).join(', ')}`);
+console.log(`.gpu/${backend}/: ${megabytes.toFixed(1)} MiB: ${entries.map((e) => basename(e)).join(', ')}`);
 if (megabytes > 60) {
-  console.error('pack: .gpu/cuda/ is over 60 MiB');
+  console.error(`pack: .gpu/${backend}/ is over 60 MiB`);
   process.exitCode = 1;
 }
