@@ -140,11 +140,6 @@ function number(option: string, text: string | undefined, otherwise: number, lea
   return value;
 }
 
-/** A word as a shell takes it. */
-function quoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-}
-
 /** Does a name hold the text of one of the filters? `*` stands for anything. */
 export function matches(filter: readonly string[] | undefined, name: string): boolean {
   if (filter === undefined) return true;
