@@ -23,7 +23,7 @@ const facts: ContenderFacts = {
 };
 
 /** Samples done so far, as the progress bar says. */
-export function samplesDone(text: string): number | undefined {
+function samplesDone(text: string): number | undefined {
   const last = text.match(/train: \[[^\]]*\] data=(\d+)\/\d+/g)?.at(-1);
   return last === undefined ? undefined : Number(/data=(\d+)/.exec(last)![1]);
 }

@@ -38,7 +38,7 @@ export function packageVersion(name: string): string | undefined {
 const packedFacts = z.strictObject({ commit: z.string().nullable(), packages: z.record(z.string(), z.string()) });
 
 /** Commit and versions of the packages, of this repository or of what was packed. */
-export function sources(): z.infer<typeof packedFacts> {
+function sources(): z.infer<typeof packedFacts> {
   const packed = join(here, 'facts.json');
   if (existsSync(packed)) return packedFacts.parse(JSON.parse(readFileSync(packed, 'utf8')));
   const manifest = JSON.parse(readFileSync(join(dirname(here), 'package.json'), 'utf8')) as {

@@ -19,7 +19,7 @@ export interface Import {
 export interface SourceFile {
   readonly path: string;
   readonly member: Member;
-  /** `source` is shipped; `tooling` (tests, build and generator scripts, configuration) is not. */
+  /** `source` is shipped; `tooling` (tests, measurements, build and generator scripts, configuration) is not. */
   readonly kind: 'source' | 'tooling';
   readonly imports: readonly Import[];
   /** Globals of Node that the file uses without declaring them: `Buffer`, `process` … with their lines. */
@@ -40,7 +40,7 @@ export function readGraph(top: string = root): Graph {
       const inside = name.replaceAll('\\', '/');
       if (/\.(as|d)\.ts$/.test(inside)) continue;
       const path = `${member.dir}/${inside}`;
-      const kind = /^(tests|scripts)\/|(^|\/)[\w-]+\.config\.ts$/.test(inside) ? 'tooling' : 'source';
+      const kind = /^(tests|scripts|bench)\/|(^|\/)[\w-]+\.config\.ts$/.test(inside) ? 'tooling' : 'source';
       files.set(path, { path, member, kind, ...readFile(top, path, all) });
     }
   }

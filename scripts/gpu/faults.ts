@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import * as cases from './fault-cases.ts';
+import * as cases from '../../packages/backend-cuda/tests/support/fault-cases.ts';
 import { Records } from './record.ts';
 
 const [record, filter = ''] = process.argv.slice(2);

@@ -9,7 +9,7 @@ import type { Packed } from './pack.ts';
 import { install } from './project.ts';
 
 /** The files that a page of the documentation shows whole, marked `file=NAME`, by name. */
-export function filesOf(markdown: string): Map<string, string> {
+function filesOf(markdown: string): Map<string, string> {
   const files = new Map<string, string>();
   for (const language of ['json', 'ts', 'html', 'css'])
     for (const { words, code } of snippets(markdown, language)) {

@@ -71,7 +71,7 @@ export const trainCases: readonly TrainCase[] = [
 ];
 
 /** What a case's sizes are, for the curves. */
-export const sizesOf = (c: TrainCase): CaseShape => ({
+const sizesOf = (c: TrainCase): CaseShape => ({
   model: c.shape,
   method: c.method,
   batch: c.batch,

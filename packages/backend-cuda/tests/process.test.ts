@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import * as cases from '../../../scripts/gpu/fault-cases.ts';
 import { emulate } from './support/emulated.ts';
+import * as cases from './support/fault-cases.ts';
 
-// The cases of scripts/gpu/faults.ts, with a tiny model on the driver without a GPU.
+// The cases that scripts/gpu/faults.ts runs on a GPU, with a tiny model on the driver without a GPU.
 emulate();
 const folder = mkdtempSync(join(tmpdir(), 'lowrank-cuda-process-'));
 const child = join(dirname(fileURLToPath(import.meta.url)), '../../../scripts/gpu/fault-run.ts');

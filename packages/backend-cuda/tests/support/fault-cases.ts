@@ -1,4 +1,4 @@
-/** What is done to processes that train on CUDA (fault-run.ts), and what must come of it: on the driver without a GPU, and on a GPU. */
+/** What is done to processes that train on CUDA (scripts/gpu/fault-run.ts), and what must come of it: on the driver without a GPU, and on a GPU. */
 import { spawn } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -36,7 +36,7 @@ interface StartOptions {
   readonly onLine?: (line: Line, kill: (signal: NodeJS.Signals) => void) => void;
 }
 
-export function start(place: Place, mode: string, folder: string, o: StartOptions = {}): Promise<Ended> {
+function start(place: Place, mode: string, folder: string, o: StartOptions = {}): Promise<Ended> {
   const [program, ...args] = place.command;
   const child = spawn(program!, [...args, mode, folder], {
     stdio: ['ignore', 'pipe', 'pipe'],
