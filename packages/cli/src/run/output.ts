@@ -95,7 +95,7 @@ export async function writeFolder(folder: string, write: (work: string) => Promi
   const target = resolve(folder);
   const beside = (end: string) => join(dirname(target), `.${basename(target)}.${process.pid}.${end}`);
   const [work, old] = [beside('new'), beside('old')];
-  using _leaving = onLeave(() => rmSync(work, { recursive: true, force: true }));
+  using _leaving = onLeave(() => rmSync(work, { recursive: true, force: true, maxRetries: 5 }));
   try {
     await mkdir(work, { recursive: true });
     await write(work);

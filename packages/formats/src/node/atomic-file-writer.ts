@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
-import { mkdir, open, realpath, rename, rm } from 'node:fs/promises';
+import { mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FormatError } from '../error.ts';
 import type { FileSink } from '../sink.ts';
@@ -128,9 +128,11 @@ export class AtomicFileWriter implements FileSink {
 /** Opens the files of `saveCheckpoint` in `folder`, which is made if it is not there. */
 export function folderSinks(folder: string): (fileName: string) => Promise<AtomicFileWriter> {
   return async (fileName) => {
-    await mkdir(folder, { recursive: true }).catch((cause: Error) => {
-      throw new FormatError('folder', 'must be there or be makeable', { file: folder, facts: cause.message, cause });
-    });
+    // Looked for first: a process that is told to stop takes away what it had begun, and a `mkdir` under way would bring it back.
+    if (!(await stat(folder).catch(() => undefined)))
+      await mkdir(folder, { recursive: true }).catch((cause: Error) => {
+        throw new FormatError('folder', 'must be there or be makeable', { file: folder, facts: cause.message, cause });
+      });
     return AtomicFileWriter.create(join(folder, fileName));
   };
 }

@@ -196,7 +196,8 @@ export class Pool {
     if (this.#arena) throw new LowrankError('record', 'a recording is under way already');
     this.#main.trim();
     this.#arena = { allocator: scratch?.allocator ?? this.#other(), scratch, deferred: [] };
-    scratch?.pin(1);
+    if (scratch) scratch.pin(1);
+    else this.#arena.allocator.pinned = true;
     this.#current = this.#arena.allocator;
     return this.#arena;
   }
@@ -210,7 +211,10 @@ export class Pool {
   releaseArena({ allocator, scratch, deferred }: Arena): void {
     for (const block of deferred.splice(0)) block.owner.free(block);
     if (scratch) scratch.pin(-1);
-    else this.retire(allocator);
+    else {
+      allocator.pinned = false;
+      this.retire(allocator);
+    }
   }
 
   statistics(): MemoryStatistics {
