@@ -70,14 +70,19 @@ export interface Offloaded {
 
 /**
  * Host memory that the device reads and writes by itself, for activations that wait for the backward pass. All calls are ordered with
- * kernels, may be recorded, and return at once; copies run beside kernels. What is stored last is usually fetched first.
+ * kernels, may be recorded, and return at once; copies run beside kernels, in the order in which they were started.
  */
 export interface Offload {
-  /** Copies to the host. The device bytes may be overwritten by whatever is enqueued after. */
+  /** Starts to copy to the host what the device bytes are by then. They must stay as they are until `stored`. */
   store(buffer: DeviceBuffer, byteOffset: number, byteLength: number): Offloaded;
-  /** Copies back; kernels enqueued after see the bytes. May be called again. */
-  fetch(stored: Offloaded, buffer: DeviceBuffer, byteOffset: number): void;
-  release(stored: Offloaded): void;
+  /** What is enqueued after may overwrite the device bytes given to `store`. */
+  stored(entry: Offloaded): void;
+  /** Starts to copy back, after everything enqueued so far. Nobody touches the device bytes until `fetched`. May be called again. */
+  fetch(entry: Offloaded, buffer: DeviceBuffer, byteOffset: number): void;
+  /** What is enqueued after sees the bytes that `fetch` brings. */
+  fetched(entry: Offloaded): void;
+  /** Gives the host bytes up. No copy of them may be under way: `stored` and `fetched` were called. */
+  release(entry: Offloaded): void;
   /** Bytes of host memory held now. */
   hostBytes(): number;
 }

@@ -36,6 +36,7 @@ const make = (setup: LoraSetup, needX: boolean): CaseInit<LoraLinearBackward> =>
       dy: t([setup.m, total], { layout }),
     } as CaseInit<LoraLinearBackward>['inputs'],
     attrs: { layers: linearAttrs(setup), needX },
+    inplace: needX,
     ...(setup.layout && needX ? { outputs: { dx: setup.layout } } : {}),
   };
 };

@@ -5,7 +5,7 @@ import { checkLinears, type LinearAttrs, type LinearViews } from '../lora-linear
 
 /**
  * Backward of `loraLinear` for the input and the low-rank pairs (the base is frozen). With dyᵢ the columns of layer i and gᵢ = sᵢ · dyᵢ·Bᵢ:
- * dx = Σᵢ dyᵢ·Wᵢ + gᵢ·Aᵢ (if needX), daᵢ = gᵢᵀ·x, dbᵢ = sᵢ · dyᵢᵀ·hᵢ (f32, for each layer with a pair, in order).
+ * dx = Σᵢ dyᵢ·Wᵢ + gᵢ·Aᵢ (if needX; may lie over x), daᵢ = gᵢᵀ·x, dbᵢ = sᵢ · dyᵢᵀ·hᵢ (f32, for each layer with a pair, in order).
  */
 export interface LoraLinearBackward {
   inputs: { dy: View; x: View; h: View; layers: readonly LinearViews[] };
@@ -15,6 +15,7 @@ export interface LoraLinearBackward {
 
 export const loraLinearBackward = defineContract<LoraLinearBackward>({
   name: 'loraLinearBackward',
+  inplace: [['dx', 'x']],
   infer: ({ dy, x, h, layers }, attrs) => {
     const { n, r } = checkLinears(
       'loraLinearBackward',

@@ -1,4 +1,4 @@
-import type { Backend, DeviceBuffer } from '@lowrank/kernels';
+import type { Backend, DeviceBuffer, Offloaded } from '@lowrank/kernels';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { available, cudaBackend } from '../src/index.ts';
 import { emulate } from './support/emulated.ts';
@@ -27,30 +27,41 @@ const zeros = (buffer: DeviceBuffer, n: number) =>
     attrs: { shape: [n], dtype: 'u8', value: 0 },
   });
 
+/** A copy to the host that is waited for at once, and one back. */
+function store(buffer: DeviceBuffer, byteOffset: number, byteLength: number): Offloaded {
+  const offload = backend.memory.offload!;
+  const entry = offload.store(buffer, byteOffset, byteLength);
+  offload.stored(entry);
+  return entry;
+}
+function fetch(entry: Offloaded, buffer: DeviceBuffer, byteOffset: number): void {
+  backend.memory.offload!.fetch(entry, buffer, byteOffset);
+  backend.memory.offload!.fetched(entry);
+}
+
 describe('offload', () => {
-  // Sizes below, at and above a slot (16 MiB) and above all of them.
-  test.each([[0], [1], [1000], [16 << 20], [(16 << 20) + 3], [(70 << 20) + 5]])(
+  test.each([[0], [1], [1000], [65536], [65537], [(16 << 20) + 3]])(
     '%i bytes come back, also after others took their place',
     async (n) => {
       const { memory } = backend;
       const offload = memory.offload!;
       const [a, b] = [memory.allocate(n + 256), memory.allocate(n + 256)];
       memory.write(a, 256, pattern(n, 1));
-      const first = offload.store(a, 256, n);
+      const first = store(a, 256, n);
       memory.write(a, 256, pattern(n, 2));
-      const second = offload.store(a, 256, n);
+      const second = store(a, 256, n);
       expect(offload.hostBytes()).toBeGreaterThanOrEqual(2 * n);
       zeros(a, n + 256);
-      offload.fetch(second, b, 256);
+      fetch(second, b, 256);
       expect(same(await memory.read(b, 256, n), pattern(n, 2))).toBe(true);
       offload.release(second);
-      offload.fetch(first, a, 256);
+      fetch(first, a, 256);
       expect(same(await memory.read(a, 256, n), pattern(n, 1))).toBe(true);
-      offload.fetch(first, b, 256);
+      fetch(first, b, 256);
       expect(same(await memory.read(b, 256, n), pattern(n, 1))).toBe(true);
       offload.release(first);
       const held = offload.hostBytes();
-      offload.release(offload.store(a, 256, n));
+      offload.release(store(a, 256, n));
       expect(offload.hostBytes()).toBe(held);
     },
   );
@@ -69,14 +80,14 @@ describe('offload', () => {
     for (let i = 0; i < 200; i++) {
       if (alive.length === 0 || next(2) === 0) {
         memory.write(work, 0, pattern(n, i));
-        alive.push({ value: i, stored: offload.store(work, 0, n) });
+        alive.push({ value: i, stored: store(work, 0, n) });
         zeros(work, n);
         continue;
       }
       const [{ value, stored }] = alive.splice(next(3) === 0 ? next(alive.length) : alive.length - 1, 1) as [
         (typeof alive)[0],
       ];
-      offload.fetch(stored, work, 0);
+      fetch(stored, work, 0);
       expect(same(await memory.read(work, 0, n), pattern(n, value))).toBe(true);
       offload.release(stored);
     }
@@ -90,11 +101,11 @@ describe('offload', () => {
     const [x, y] = [memory.allocate(n), memory.allocate(n)];
     // Something stored before stays what it was while replays store again.
     memory.write(x, 0, pattern(n, 99));
-    const outside = offload.store(x, 0, n);
+    const outside = store(x, 0, n);
     const recorder = backend.record!;
     recorder.begin();
     const stored = [0, 1, 2].map(() => {
-      const entry = offload.store(x, 0, n);
+      const entry = store(x, 0, n);
       backend.primitives.binary({
         inputs: { a: view(x, n), b: view(x, n) },
         outputs: { y: view(x, n) },
@@ -109,7 +120,7 @@ describe('offload', () => {
         outputs: { y: view(y, n) },
         attrs: { op: 'add' },
       });
-      offload.fetch(entry, x, 0);
+      fetch(entry, x, 0);
       backend.primitives.binary({
         inputs: { a: view(x, n), b: view(y, n) },
         outputs: { y: view(y, n) },
@@ -118,7 +129,7 @@ describe('offload', () => {
       offload.release(entry);
     }
     const replay = recorder.end();
-    const between = offload.store(x, 0, n);
+    const between = store(x, 0, n);
     for (const start of [1, 50]) {
       memory.write(x, 0, pattern(n, start));
       replay.replay();
@@ -126,10 +137,34 @@ describe('offload', () => {
       const words = new Uint32Array(pattern(n, start).buffer).map((v) => Math.imul(v, 21));
       expect(new Uint32Array((await memory.read(y, 0, n)).slice().buffer)).toEqual(words);
     }
-    offload.fetch(outside, x, 0);
+    fetch(outside, x, 0);
     expect(same(await memory.read(x, 0, n), pattern(n, 99))).toBe(true);
     for (const entry of [outside, between]) offload.release(entry);
     replay.release();
+  });
+
+  test('many copies under way at once, out and back, and what is recorded waits for none of before', async () => {
+    const { memory } = backend;
+    const offload = memory.offload!;
+    const n = 70_000;
+    const buffers = [0, 1, 2, 3, 4].map((i) => {
+      const buffer = memory.allocate(n);
+      memory.write(buffer, 0, pattern(n, i));
+      return buffer;
+    });
+    const entries = buffers.map((buffer) => offload.store(buffer, 0, n));
+    for (const entry of entries.toReversed()) offload.stored(entry);
+    for (const buffer of buffers) zeros(buffer, n);
+    for (const [i, entry] of entries.entries()) offload.fetch(entry, buffers[4 - i]!, 0);
+    backend.record!.begin();
+    for (const entry of entries) offload.fetched(entry);
+    zeros(buffers[0]!, n);
+    const replay = backend.record!.end();
+    for (let i = 0; i < 5; i++) expect(same(await memory.read(buffers[4 - i]!, 0, n), pattern(n, i))).toBe(true);
+    replay.replay();
+    expect(same(await memory.read(buffers[0]!, 0, n), new Uint8Array(n))).toBe(true);
+    replay.release();
+    for (const entry of entries) offload.release(entry);
   });
 
   test('a recording that is dropped leaves it usable', async () => {
@@ -141,9 +176,9 @@ describe('offload', () => {
     const lost = offload.store(x, 0, 100);
     backend.record!.abort();
     offload.release(lost);
-    const kept = offload.store(x, 0, 100);
+    const kept = store(x, 0, 100);
     zeros(x, 100);
-    offload.fetch(kept, x, 0);
+    fetch(kept, x, 0);
     expect(same(await memory.read(x, 0, 100), pattern(100, 3))).toBe(true);
     offload.release(kept);
   });

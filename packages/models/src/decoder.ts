@@ -153,7 +153,7 @@ class Block extends Module {
 export interface HiddenOptions extends Partial<Positions> {
   /** What the backward pass finds kept; `none` keeps everything. */
   readonly recompute?: RecomputePolicy;
-  /** Let what enters each block wait in host memory for the backward pass, where the backend can. */
+  /** Let what enters each block, and what `recompute` keeps of it, wait in host memory for the backward pass, where the backend can. */
   readonly offload?: boolean;
 }
 
@@ -270,12 +270,19 @@ export class CausalLm extends Module {
       const positions =
         options.positions ?? expand(reshape(this.device.arange(t, { start: from }), [1, t]), [b, t]).contiguous();
       let x = this.embedding.forward(ids, this.computeDtype);
+      const { offloads } = this.device;
       for (const [i, block] of this.blocks.entries()) {
-        const y = checkpoint(recompute, () => block.forward(x, { positions, starts, cache }, tables));
-        if (offload && i > 0 && i + 1 < this.blocks.length) x.offload();
+        // the last block is the first to be read again
+        const moves = offload && i + 1 < this.blocks.length;
+        offloads?.turn();
+        const y = checkpoint(recompute, () => block.forward(x, { positions, starts, cache }, tables), {
+          offload: moves,
+        });
+        if (moves) x.offload();
         else x.dispose();
         x = y;
       }
+      offloads?.settle();
       if (cache) cache.length += t;
       return this.norm.forward(x);
     });

@@ -11,6 +11,7 @@ import {
   specOf,
 } from '@lowrank/kernels';
 import { encode, type HostData, shapeOfData } from './host.ts';
+import { OffloadQueue } from './memory/offload-queue.ts';
 import { type MemoryClass, type MemoryStatistics, Pool, type Scratch } from './memory/pool.ts';
 import { Storage } from './memory/storage.ts';
 import { beginRecording, type RecordedCalls, type Recording } from './record.ts';
@@ -35,6 +36,8 @@ export class Device implements AsyncDisposable {
   readonly backend: Backend;
   readonly pool: Pool;
   readonly fused: FusedMode;
+  /** Internal: tensors that wait in host memory, where the backend can. */
+  readonly offloads: OffloadQueue | undefined;
   readonly #fallbacks = new Map<string, { op: FusedName; reason: string; count: number }>();
   #class: MemoryClass = 'activations';
   #recording: RecordedCalls | undefined;
@@ -44,6 +47,7 @@ export class Device implements AsyncDisposable {
     this.backend = backend;
     this.pool = new Pool(backend.memory);
     this.fused = options.fused ?? 'auto';
+    this.offloads = backend.memory.offload && new OffloadQueue(backend.memory.offload);
   }
 
   /** Everything allocated in `fn` (not async) is counted under `cls`. */

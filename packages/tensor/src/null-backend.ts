@@ -54,7 +54,9 @@ export function nullBackend(like?: Likeness): Backend {
                 hostBytes += byteLength;
                 return { byteLength };
               },
+              stored: skip,
               fetch: skip,
+              fetched: skip,
               release: ({ byteLength }: { byteLength: number }) => {
                 hostBytes -= byteLength;
               },

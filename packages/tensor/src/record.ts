@@ -23,11 +23,13 @@ export interface Recording<T> extends Disposable {
 export function beginRecording(device: Device, scratch?: Scratch) {
   const native = device.backend.record;
   const recorded: RecordedCalls = { deferred: !native, calls: [] };
+  device.offloads?.settle();
   const arena = device.pool.beginArena(scratch);
   native?.begin();
   return {
     recorded,
     finish<T>(result: T): Recording<T> {
+      device.offloads?.settle();
       const replayable = native?.end();
       device.pool.endArena();
       keep(result);

@@ -18,7 +18,7 @@ function worst(a: Map<string, Float32Array>, b: Map<string, Float32Array>): numb
   return Math.max(...[...b].map(([name, g]) => relative(a.get(name)!, g)));
 }
 
-describe('a train step of two blocks', () => {
+describe('a train step of three blocks', () => {
   test('fused kernels, decompositions and chunked loss give the same gradients', async () => {
     const base = await run({});
     for (const other of [
@@ -35,7 +35,7 @@ describe('a train step of two blocks', () => {
     const base = await run({});
     const selective = await run({ policy: 'selective' });
     const block = await run({ policy: 'block' });
-    const chosen = await run({ policy: (op) => (op === 'attention' ? 'keep' : 'recompute') });
+    const chosen = await run({ policy: ({ op }) => (op === 'attention' ? 'keep' : 'recompute') });
     for (const other of [selective, block, chosen]) {
       expect(other.loss).toBe(base.loss);
       expect(other.gradients).toEqual(base.gradients);
@@ -62,8 +62,8 @@ describe('a train step of two blocks', () => {
     loss.dispose();
     counts.length = 0;
     model.step({ policy: 'block' }).dispose();
-    expect(forward).toBe(8); // qkv, o, gate and up, down in each of two blocks
-    expect(counts.length - forward).toBe(6);
+    expect(forward).toBe(12); // qkv, o, gate and up, down in each of three blocks
+    expect(counts.length - forward).toBe(9);
     model.dispose();
   });
 

@@ -122,6 +122,32 @@ export const loraLinear = (engine: Engine): FusedKernel<LoraLinear> => ({
   },
 });
 
+/** A layer of a group: where its columns in y and in h begin, and how many pairs come before it. */
+interface Part {
+  readonly layer: LinearViews;
+  readonly at: LinearAttrs;
+  readonly column: number;
+  readonly rank: number;
+  readonly pair: number;
+}
+
+function partsOf(layers: readonly LinearViews[], attrs: readonly LinearAttrs[]): Part[] {
+  let [column, rank, pair] = [0, 0, 0];
+  return layers.map((layer, i) => {
+    const at = attrs[i]!;
+    const part = { layer, at, column, rank, pair };
+    column += at.outFeatures;
+    rank += layer.a?.shape[0] ?? 0;
+    if (layer.a) pair++;
+    return part;
+  });
+}
+
+/** Bytes of dy·B of these layers, one after the other. */
+function lowBytes(M: number, layers: Layers<TensorSpec>): number {
+  return layers.reduce((sum, { a }) => sum + align(M * (a?.shape[0] ?? 0) * 4), 0);
+}
+
 /** [M, N] as [N, M]. */
 function flipped(v: View): View {
   return { ...v, shape: [v.shape[1]!, v.shape[0]!], strides: [v.strides[1]!, v.strides[0]!] };
@@ -132,39 +158,35 @@ export const loraLinearBackward = (engine: Engine): FusedKernel<LoraLinearBackwa
     [...da, ...db].every(direct)
       ? accepts(layers as Layers<TensorSpec>)
       : { refused: 'da and db must have unit column stride' },
-  workspace: ({ inputs: { dy, layers }, outputs: { dx }, attrs }) => {
-    const { rank } = widest(layers as Layers<TensorSpec>, attrs);
-    return mostScales(layers as Layers<TensorSpec>) + align(dy.shape[0]! * rank * 4) + (dx ? sumBytes(dx) : 0);
+  workspace: ({ inputs: { dy, layers }, outputs: { dx } }) => {
+    const low = lowBytes(dy.shape[0]!, layers as Layers<TensorSpec>);
+    return mostScales(layers as Layers<TensorSpec>) + low + (dx ? sumBytes(dx) : 0);
   },
   run: ({ inputs: { dy, x, h, layers }, outputs: { dx, da, db }, attrs, workspace }: Call<LoraLinearBackward>) => {
     const scratch = workspace ? engine.pointer(workspace) : 0;
     const lowAt = scratch + mostScales(layers as Layers<TensorSpec>);
     const M = dy.shape[0]!;
-    const sums =
-      attrs.needX && dx
-        ? sumsFor(dx, lowAt + align(M * widest(layers as Layers<TensorSpec>, attrs).rank * 4))
-        : undefined;
-    let column = 0;
-    let rank = 0;
-    let pair = 0;
-    layers.forEach((layer, i) => {
-      const { outFeatures, scale = 1 } = attrs.layers[i]!;
-      const g = columns(dy, column, outFeatures);
-      if (sums)
-        multiply(engine, g, base(engine, layer, attrs.layers[i]!, true, scratch), sums, { beta: i === 0 ? 0 : 1 });
-      if (layer.a && layer.b) {
-        const r = layer.a.shape[0]!;
-        // dy·B, unscaled: the scale goes into what is made of it.
-        const low = viewAt(lowAt, [M, r], 'f32');
-        multiply(engine, g, matrixOf(engine, layer.b), low, {});
-        multiply(engine, flipped(low), matrixOf(engine, x), da[pair]!, { alpha: scale });
-        multiply(engine, flipped(g), matrixOf(engine, columns(h, rank, r)), db[pair]!, { alpha: scale });
-        if (sums) multiply(engine, low, matrixOf(engine, layer.a), sums, { alpha: scale, beta: 1 });
-        pair++;
-        rank += r;
-      }
-      column += outFeatures;
+    // Before dx, which may lie over x.
+    const parts = partsOf(layers, attrs.layers);
+    const lows = parts.map(({ layer, at, column, rank, pair }): View | undefined => {
+      if (!layer.a || !layer.b) return undefined;
+      const r = layer.a.shape[0]!;
+      const { scale = 1 } = at;
+      const g = columns(dy, column, at.outFeatures);
+      // dy·B, unscaled: the scale goes into what is made of it.
+      const low = viewAt(lowAt + lowBytes(M, layers.slice(0, layers.indexOf(layer))), [M, r], 'f32');
+      multiply(engine, g, matrixOf(engine, layer.b), low, {});
+      multiply(engine, flipped(low), matrixOf(engine, x), da[pair]!, { alpha: scale });
+      multiply(engine, flipped(g), matrixOf(engine, columns(h, rank, r)), db[pair]!, { alpha: scale });
+      return low;
     });
-    if (sums && dx) settle(engine, sums, dx);
+    if (!attrs.needX || !dx) return;
+    const sums = sumsFor(dx, lowAt + lowBytes(M, layers));
+    for (const [i, { layer, at, column }] of parts.entries()) {
+      const g = columns(dy, column, at.outFeatures);
+      multiply(engine, g, base(engine, layer, at, true, scratch), sums, { beta: i === 0 ? 0 : 1 });
+      if (lows[i]) multiply(engine, lows[i], matrixOf(engine, layer.a!), sums, { alpha: at.scale ?? 1, beta: 1 });
+    }
+    settle(engine, sums, dx);
   },
 });

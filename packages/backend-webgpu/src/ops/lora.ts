@@ -60,13 +60,17 @@ function scalesBytes(layers: readonly LayerSpec[], attrs: readonly LinearAttrs[]
 
 const up = (bytes: number): number => Math.ceil(bytes / 256) * 256;
 
-/** The backward workspace: scales, then s · dy · B of one layer, then dx in f32 where several layers add to a half dtype. */
+/** The backward workspace: scales, then s · dy · B of each layer, then dx in f32 where several layers add to a half dtype. */
 function room(x: TensorSpec, dx: TensorSpec | undefined, layers: readonly LayerSpec[], attrs: readonly LinearAttrs[]) {
   const [m, k] = x.shape as [number, number];
-  const g = scalesBytes(layers, attrs);
-  const sum = g + up(m * Math.max(0, ...layers.map(({ a }) => a?.shape[0] ?? 0)) * 4);
+  let end = scalesBytes(layers, attrs);
+  const g = layers.map(({ a }) => {
+    const at = end;
+    end += up(m * (a?.shape[0] ?? 0) * 4);
+    return at;
+  });
   const sums = dx !== undefined && layers.length > 1 && bytesOf[dx.dtype] < 4;
-  return { g, sum, total: sum + (sums ? m * k * 4 : 0), sums };
+  return { g, sum: end, total: end + (sums ? m * k * 4 : 0), sums };
 }
 
 /** Columns of a matrix. */
@@ -177,44 +181,43 @@ function backward(
   let column = 0;
   let hColumn = 0;
   let pair = 0;
-  let before: View | undefined;
-  layers.forEach((layer, i) => {
+  // Before dx, which may lie over x.
+  const parts = layers.map((layer, i) => {
     const at = attrs.layers[i]!;
     const own = columns(dy, column, at.outFeatures);
     column += at.outFeatures;
-    let extra: Product['extra'];
-    if (layer.a && layer.b) {
-      const r = layer.a.shape[0]!;
-      const scale = at.scale ?? 1;
-      const hidden = columns(h, hColumn, r);
-      hColumn += r;
-      matmul(launcher, scratch, {
-        inputs: { a: transposed(own), b: hidden },
-        outputs: { y: db[pair]! },
-        attrs: { alpha: scale, dtype: 'f32' },
-      });
-      if (m > 0 && r > 0) {
-        const g = inWorkspace(places.g, [m, r]);
-        matmul(launcher, scratch, {
-          inputs: { a: own, b: layer.b },
-          outputs: { y: g },
-          attrs: { alpha: scale, dtype: 'f32' },
-        });
-        matmul(launcher, scratch, {
-          inputs: { a: transposed(g), b: x },
-          outputs: { y: da[pair]! },
-          attrs: { dtype: 'f32' },
-        });
-        extra = { h: matrixOf(g), l: matrixOf(transposed(layer.a)), k2: r, scale: 1 };
-      } else if (r > 0)
+    if (!layer.a || !layer.b) return { layer, at, own, extra: undefined };
+    const r = layer.a.shape[0]!;
+    const scale = at.scale ?? 1;
+    const hidden = columns(h, hColumn, r);
+    hColumn += r;
+    matmul(launcher, scratch, {
+      inputs: { a: transposed(own), b: hidden },
+      outputs: { y: db[pair]! },
+      attrs: { alpha: scale, dtype: 'f32' },
+    });
+    const target = da[pair++]!;
+    if (m === 0 || r === 0) {
+      if (r > 0)
         matmul(launcher, scratch, {
           inputs: { a: emptyColumns(own, r), b: x },
-          outputs: { y: da[pair]! },
+          outputs: { y: target },
           attrs: { dtype: 'f32' },
         });
-      pair++;
+      return { layer, at, own, extra: undefined };
     }
-    if (!dx || m === 0) return;
+    const g = inWorkspace(places.g[i]!, [m, r]);
+    matmul(launcher, scratch, {
+      inputs: { a: own, b: layer.b },
+      outputs: { y: g },
+      attrs: { alpha: scale, dtype: 'f32' },
+    });
+    matmul(launcher, scratch, { inputs: { a: transposed(g), b: x }, outputs: { y: target }, attrs: { dtype: 'f32' } });
+    return { layer, at, own, extra: { h: matrixOf(g), l: matrixOf(transposed(layer.a)), k2: r, scale: 1 } };
+  });
+  if (!dx || m === 0) return;
+  let before: View | undefined;
+  for (const [i, { layer, at, own, extra }] of parts.entries()) {
     const last = i === layers.length - 1;
     const target = last || !places.sums ? dx : inWorkspace(places.sum, [m, k]);
     base(launcher, scratch, 'loraLinearBackward', {
@@ -228,7 +231,7 @@ function backward(
       workspace,
     });
     before = target;
-  });
+  }
 }
 
 /** [r, 0]: for a product without rows, which gives zeros. */

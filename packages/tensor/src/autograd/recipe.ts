@@ -4,19 +4,32 @@ import { Scope } from '../scope.ts';
 import { Tensor } from '../tensor.ts';
 import { withGrad } from './mode.ts';
 
+/** A call whose results a policy keeps or not. */
+export interface PolicyCall {
+  readonly op: string;
+  /** Products and attention are expensive to make again; norms, activations, rotations and sums cheap. */
+  readonly cost: 'cheap' | 'expensive';
+  /** Bytes of the largest result over those of the first operand. */
+  readonly growth: number;
+}
+
 /**
  * What a checkpointed region keeps of the results that the backward pass reads:
- * `none` everything; `selective` what is expensive to make again (products, attention), not norms, activations, rotations, sums;
- * `block` only what enters the region; or a function of the op's name and its cost.
+ * `none` everything; `selective` what is expensive to make again, but, where what is kept waits in host memory, nothing that is many times
+ * wider than what it was made of: its way there and back would take longer than making it again; `block` only what enters the region;
+ * or a function of the call.
  */
-export type RecomputePolicy =
-  | 'none'
-  | 'selective'
-  | 'block'
-  | ((op: string, cost: 'cheap' | 'expensive') => 'keep' | 'recompute');
+export type RecomputePolicy = 'none' | 'selective' | 'block' | ((call: PolicyCall) => 'keep' | 'recompute');
+
+/** How many times wider than its operand a result may be that waits in host memory: q, k and v together are, gate and up are not. */
+const widest = 4;
+/** Of what a region keeps, results below this part of the largest stay on the device: moving them costs more launches than it frees. */
+const worthMoving = 1 / 64;
 
 interface Region {
-  readonly keeps: (op: string, cost: 'cheap' | 'expensive') => boolean;
+  readonly keeps: (call: PolicyCall) => boolean;
+  /** Where kept results are gathered that shall wait in host memory. */
+  readonly kept: Storage[] | undefined;
 }
 
 let region: Region | undefined;
@@ -26,21 +39,29 @@ export function currentRegion(): Region | undefined {
   return region;
 }
 
+function keeperOf(policy: Exclude<RecomputePolicy, 'none'>, offload: boolean): Region['keeps'] {
+  if (policy === 'block') return () => false;
+  if (policy === 'selective') return ({ cost, growth }) => cost === 'expensive' && !(offload && growth > widest);
+  return (call) => policy(call) === 'keep';
+}
+
+/** Large results that are still there, since a gradient will read them, leave for the host. */
+function offloadKept(kept: readonly Storage[], results: readonly unknown[]): void {
+  const own = new Set(results.filter((r) => r instanceof Tensor).map((t) => t.storage));
+  const alive = kept.filter((s) => s.alive && !own.has(s));
+  const least = Math.max(0, ...alive.map((s) => s.byteLength)) * worthMoving;
+  for (const s of alive) if (s.byteLength >= least) s.offload();
+}
+
 /**
  * Runs `fn` so that results inside it are kept for the backward pass only as `policy` says; the rest is made again, each when a gradient
  * first reads it, and never when none does. What `fn` returns is always kept. Bit-equal to running without.
+ * `offload`: what the policy keeps waits in host memory, where the backend can (not with `none`, which is no region).
  */
-export function checkpoint<T>(policy: RecomputePolicy, fn: () => T): T {
+export function checkpoint<T>(policy: RecomputePolicy, fn: () => T, { offload = false } = {}): T {
   if (policy === 'none') return fn();
   const before = region;
-  const mine: Region = {
-    keeps:
-      policy === 'block'
-        ? () => false
-        : policy === 'selective'
-          ? (_, cost) => cost === 'expensive'
-          : (op, cost) => policy(op, cost) === 'keep',
-  };
+  const mine: Region = { keeps: keeperOf(policy, offload), kept: offload ? [] : undefined };
   region = mine;
   let result: T;
   try {
@@ -48,7 +69,9 @@ export function checkpoint<T>(policy: RecomputePolicy, fn: () => T): T {
   } finally {
     region = before;
   }
-  for (const t of Array.isArray(result) ? result : [result]) if (t instanceof Tensor) t.storage.dropRecipe();
+  const results = Array.isArray(result) ? result : [result];
+  for (const t of results) if (t instanceof Tensor) t.storage.dropRecipe();
+  if (mine.kept) offloadKept(mine.kept, results);
   return result;
 }
 

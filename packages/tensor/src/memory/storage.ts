@@ -1,18 +1,20 @@
-import { LowrankError, type Offloaded } from '@lowrank/kernels';
+import { type DeviceBuffer, LowrankError } from '@lowrank/kernels';
 import type { Recipe } from '../autograd/recipe.ts';
 import type { Device } from '../device.ts';
 import type { Block } from './allocator.ts';
+import type { Offloadable } from './offload-queue.ts';
 import type { MemoryClass } from './pool.ts';
 
 /** Reference-counted device memory under one or more tensors. Internal: users see tensors and scopes. */
-export class Storage {
+export class Storage implements Offloadable {
   readonly device: Device;
   readonly byteLength: number;
   readonly memoryClass: MemoryClass;
   /** How to make the contents again, while a recompute policy says that they need not be kept. */
   recipe: { readonly recipe: Recipe; readonly index: number } | undefined;
   #block: Block | undefined;
-  #offloaded: Offloaded | undefined;
+  /** Handed to the device's offload queue, which says where the bytes are until they are asked for. */
+  #queued = false;
   #refs = 1;
 
   constructor(device: Device, byteLength: number, memoryClass: MemoryClass) {
@@ -23,32 +25,38 @@ export class Storage {
   }
 
   get block(): Block {
-    if (this.#offloaded) this.#fetch();
+    if (this.#queued) {
+      this.#queued = false;
+      const { offloads } = this.device;
+      if (offloads!.holds(this)) offloads!.fetch(this);
+    }
     if (!this.#block) throw new LowrankError('tensor', 'used after dispose');
     return this.#block;
   }
 
   get alive(): boolean {
-    return this.#block !== undefined || this.#offloaded !== undefined;
+    return this.#block !== undefined || this.#queued;
   }
 
   /** Moves the contents to host memory until they are next read, where the backend can. */
   offload(): void {
-    const { offload } = this.device.backend.memory;
-    if (!offload || !this.#block) return;
-    const { buffer, byteOffset } = this.#block;
-    this.#offloaded = offload.store(buffer, byteOffset, this.byteLength);
-    this.device.pool.free(this.#block, this.memoryClass);
+    const { offloads } = this.device;
+    if (!offloads || !this.#block || this.#queued) return;
+    this.#queued = true;
+    offloads.store(this);
+  }
+
+  place(): { readonly buffer: DeviceBuffer; readonly byteOffset: number } {
+    return this.#block!;
+  }
+
+  leave(): void {
+    this.device.pool.free(this.#block!, this.memoryClass);
     this.#block = undefined;
   }
 
-  #fetch(): void {
-    const stored = this.#offloaded!;
-    const { offload } = this.device.backend.memory;
+  enter(): void {
     this.#block = this.device.pool.allocate(this.byteLength, this.memoryClass);
-    this.#offloaded = undefined;
-    offload!.fetch(stored, this.#block.buffer, this.#block.byteOffset);
-    offload!.release(stored);
   }
 
   get refs(): number {
@@ -63,10 +71,10 @@ export class Storage {
 
   release(): void {
     if (--this.#refs > 0 || !this.alive) return;
-    if (this.#block) this.device.pool.free(this.#block, this.memoryClass);
-    if (this.#offloaded) this.device.backend.memory.offload!.release(this.#offloaded);
-    this.#block = undefined;
-    this.#offloaded = undefined;
+    const { offloads } = this.device;
+    if (this.#queued && offloads!.holds(this)) offloads!.release(this);
+    this.#queued = false;
+    if (this.#block) this.leave();
     this.dropRecipe();
   }
 

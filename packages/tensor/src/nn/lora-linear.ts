@@ -86,7 +86,7 @@ export const loraLinear = defineFused({
         ]),
       ];
     },
-    vjp: ({ attrs, grad, saved, needs, has, place, spec }) => {
+    vjp: ({ attrs, grad, saved, needs, has, place, spare, spec }) => {
       const dy = grad('y')!;
       const { device } = dy;
       const low = attrs.layers.some((_, i) => needs(`layers.${i}.a`) || needs(`layers.${i}.b`));
@@ -107,6 +107,8 @@ export const loraLinear = defineFused({
       });
       // gradients of the pairs go straight to where the optimizer reads them
       const into: Record<string, Tensor> = {};
+      const over = low && needX ? spare('x') : undefined;
+      if (over?.dtype === dy.dtype) into.dx = over;
       attrs.layers
         .flatMap((_, i) => (has(`layers.${i}.a`) ? [i] : []))
         .forEach((layer, at) => {

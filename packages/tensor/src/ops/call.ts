@@ -105,7 +105,10 @@ function record<O extends OpTypes>(
   const outs = leaves<Tensor>(outputs);
   const device = outs[0]?.value.device;
   const within = currentRegion();
-  if (device && within && !within.keeps(contract.name, cost))
+  const growth = Math.max(...outs.map((o) => o.value.storage.byteLength)) / Math.max(1, ins[0]?.value.byteLength ?? 1);
+  if (within?.keeps({ op: contract.name, cost, growth })) {
+    within.kept?.push(...outs.map((o) => o.value.storage));
+  } else if (device && within)
     new Recipe(
       within,
       ins.map((i) => i.value),

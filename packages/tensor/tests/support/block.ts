@@ -23,11 +23,17 @@ import {
 
 const [B, T, Hq, Hkv, D, K, F, V] = [2, 7, 4, 2, 8, 32, 24, 20] as const;
 
-/** Two transformer blocks with low-rank pairs, a packed row, dropout and tied head: small, but everything that a real step has. */
+export interface StepOptions {
+  readonly policy?: RecomputePolicy;
+  readonly chunked?: boolean;
+  readonly offload?: boolean;
+}
+
+/** Three transformer blocks with low-rank pairs, a packed row, dropout and tied head: small, but everything that a real step has. */
 export class TinyModel {
   readonly parameters = new Map<string, Tensor>();
   readonly #owned: { dispose(): void }[] = [];
-  readonly loss: (options?: { policy?: RecomputePolicy; chunked?: boolean }) => Tensor;
+  readonly loss: (options?: StepOptions) => Tensor;
 
   constructor(device: Device) {
     using s = new Scope();
@@ -90,13 +96,16 @@ export class TinyModel {
         const mid = x.add(dropout(o.forward(y.reshape([B, T, Hq * D])), 0.1, seed, 1));
         return mid.add(down.forward(swiglu(linearGroup(rmsNorm(mid, norms[1], 1e-5), [gate, up]))));
       });
-    this.loss = ({ policy = 'none', chunked = false } = {}) =>
+    this.loss = ({ policy = 'none', chunked = false, offload = false } = {}) =>
       scope(() => {
         let x = gather(table, ids);
-        for (let i = 0; i < 2; i++) {
+        for (let i = 0; i < 3; i++) {
           const input = x;
-          x = checkpoint(policy, () => block(input));
+          device.offloads?.turn();
+          x = checkpoint(policy, () => block(input), { offload });
+          if (offload) input.offload();
         }
+        device.offloads?.settle();
         const hidden = x.reshape([B * T, K]);
         const head = (rows: Tensor) => matmul(rows, table.transpose());
         return chunked
@@ -108,7 +117,7 @@ export class TinyModel {
   }
 
   /** One forward and backward pass. */
-  step(options?: { policy?: RecomputePolicy; chunked?: boolean }): Tensor {
+  step(options?: StepOptions): Tensor {
     const loss = this.loss(options);
     backward(loss);
     return loss;
