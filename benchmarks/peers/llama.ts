@@ -165,7 +165,7 @@ export function llamaPeer(): Peers<StepRunner> {
       {
         facts,
         dtype: 'f32',
-        takes: (c) => c.method === 'full' && c.shape === shape && !c.layers && c.record !== 'off',
+        takes: (c) => c.method === 'full' && c.shape === shape && !c.layers && c.record !== 'off' && !c.callByCall,
         start: (job, signal) => new Finetune(program, model, job, signal),
       },
     ],

@@ -116,7 +116,7 @@ export function pythonPeers(places: readonly Place[]): Peers<StepRunner> {
         facts,
         dtype: place === 'cpu' ? 'f32' : 'bf16',
         // the eager variant is one of ours
-        takes: (c) => takes(c) && c.record !== 'off' && (bits || c.method !== 'qlora'),
+        takes: (c) => takes(c) && c.record !== 'off' && !c.callByCall && (bits || c.method !== 'qlora'),
         start: (job, signal) =>
           new Runner(stack, python, [script, JSON.stringify({ ...job, stack, place })], signal ? { signal } : {}),
       });

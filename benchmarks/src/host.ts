@@ -28,16 +28,19 @@ export class HostWatch {
   #times = times();
   #own = own();
 
-  /** Share of all cores' time that neither idled nor was this process's, since the last question. 0 where the system tells nothing. */
-  othersShare(): number {
+  /**
+   * Share of all cores' time that neither idled nor was this process's (or `children` milliseconds of processes that it started), since the
+   * last question. 0 where the system tells nothing.
+   */
+  othersShare(children = 0): number {
     const now = times();
     const mine = own();
     const all = now.all - this.#times.all;
-    const others = now.busy - this.#times.busy - (mine - this.#own);
+    const others = now.busy - this.#times.busy - (mine - this.#own) - children;
     this.#times = now;
     this.#own = mine;
     // the clocks tick every 10 ms: less than this tells nothing
-    return all >= 300 ? Math.min(1, Math.max(0, others / all)) : 0;
+    return all >= 200 ? Math.min(1, Math.max(0, others / all)) : 0;
   }
 
   /** The same over the next moment, in which this process does nothing. */

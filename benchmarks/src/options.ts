@@ -24,6 +24,8 @@ export interface Options {
   readonly seconds: number;
   /** Of the quality suite; what suits the task where absent. */
   readonly steps: number | undefined;
+  /** Of the quality suite: samples that the loss is taken over. */
+  readonly heldOut: number | undefined;
   readonly threads: number | undefined;
   readonly seed: number;
   readonly list: boolean;
@@ -43,6 +45,7 @@ const known = {
   html: { type: 'string' },
   seconds: { type: 'string' },
   steps: { type: 'string' },
+  'held-out': { type: 'string' },
   threads: { type: 'string' },
   seed: { type: 'string', default: '0' },
   list: { type: 'boolean', default: false },
@@ -62,6 +65,7 @@ export const help = `npm run bench -- [options]      measures what is here; unde
   --json                records to standard output, words to standard error
   --seconds N           a case and contender (default 0.5; 3 with --full)
   --steps N             of the quality suite's training (20; 320 with --full; 60 on GSM8K)
+  --held-out N          samples that its loss is taken over (64; 200 with --full and on GSM8K)
   --threads N           of the CPU backend
   --seed N              of operands and data (0)
   --list                names the cases and stops
@@ -103,6 +107,7 @@ export function parseOptions(argv: readonly string[]): Options {
     html: values.html,
     seconds: number('seconds', values.seconds, full ? 3 : 0.5, 0),
     steps: values.steps === undefined ? undefined : number('steps', values.steps, 1, 1, true),
+    heldOut: values['held-out'] === undefined ? undefined : number('held-out', values['held-out'], 1, 1, true),
     threads: values.threads === undefined ? undefined : number('threads', values.threads, 1, 1, true),
     seed: number('seed', values.seed, 0, 0, true),
     list: values.list ?? false,

@@ -33,15 +33,20 @@ export class Session {
     this.#say(text);
   }
 
-  /** Looks at the machine before a case: what others take of it is told in the records that follow, and said once where it is much. */
-  async look(milliseconds = 200): Promise<void> {
-    this.#others = await this.#host.look(milliseconds);
+  /** Looks at the machine while nothing of this run works: what others take of it is told in the records that follow. */
+  async look(): Promise<void> {
+    this.#others = await this.#host.look(300);
     this.#warn();
   }
 
-  /** The same over what was just measured by this process alone; the larger counts. */
-  lookBack(): void {
-    this.#others = Math.max(this.#others, this.#host.othersShare());
+  /** What others take is told from here on, until `lookBack`. */
+  lookFrom(): void {
+    this.#host.othersShare();
+  }
+
+  /** Looks at what others took while this process worked, and processes of its own for so many processor milliseconds. */
+  lookBack(children = 0): void {
+    this.#others = this.#host.othersShare(children);
     this.#warn();
   }
 

@@ -10,6 +10,7 @@ import { htmlReport } from '../src/report/html.ts';
 import { isSchemaFile } from '../src/report/record-section.ts';
 import { comparison, table } from '../src/report/table.ts';
 import { compareSummaries, growthExponent, quantile, summarize } from '../src/statistics.ts';
+import { trainCases } from '../src/suites/train.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -186,6 +187,11 @@ test('growth is fitted over series that differ in one size alone', () => {
   expect(only!.timeExponent).toBeCloseTo(1);
   expect(only!.peakExponent).toBeCloseTo(0);
   expect(table(records)).toContain('time ~ length^1.00, peak memory ~ length^');
+});
+
+test('every training step has a name of its own', () => {
+  const names = trainCases.map((c) => c.name);
+  expect(new Set(names).size).toBe(names.length);
 });
 
 test('a comparison of two machines says that it is one', () => {

@@ -1,54 +1,138 @@
 #!/usr/bin/env bash
-# The benchmark on this machine's GPU, from what pack.mjs and pack-bench.mjs packed. Records go to $OUT/bench/ (or out/bench/ beside this file),
-# appended line by line: what a limit cuts short leaves whole records.
-#   bench.sh [PART …]       all of them where none is named; each has a limit, so that all end within nine and a half minutes
-#     peers    whole steps beside PyTorch with PEFT, and Liger where it is there
-#     ops      every op, CUDA and WebGPU in turns
-#     load     checkpoint to device, first step, saving
-#     train    more steps of ours, with the growth curves, on CUDA; a few on WebGPU
-#     quality  the methods on the bundled model
-# LOWRANK_BENCH_BACKENDS (cuda,webgpu) leaves one out.
+# The benchmark on this machine's GPU, from what pack.mjs and pack-bench.mjs packed. Records go to $OUT/records.jsonl (or out/ beside this
+# file), line by line: what a limit cuts short leaves whole records. Words go to $OUT/bench.log.
+#   bench.sh receive          keeps the piece beside this file for later runs
+#   bench.sh PART[=SECONDS] … each with a limit of its own (in brackets); all but webgpu where none is named
+#     ops [100]      bf16 ops of all shapes on CUDA, with the ceilings of the same run
+#     ops32 [100]    the same in f32 and f16
+#     train [110]    whole training steps on CUDA
+#     curves [60]    growth with sequence, rank, batch and layers: SmolLM2-135M
+#     curves8b [90]  the same: Llama-3.1-8B
+#     load [40]      checkpoint to device, first step, saving
+#     quality [110]  the methods on SmolLM2-135M and GSM8K, where pieces brought the model
+#     bundled [60]   the methods on the bundled model
+#     peers [110]    steps beside PEFT with bitsandbytes, Liger and Unsloth, where they are
+#     peers8b [150]  more of them, Llama-3.1-8B
+#     webgpu [90]    ops and steps on WebGPU
+# LOWRANK_BENCH_DRY=BACKEND runs each part in its smallest form on another backend: a check of this file, not a measurement.
 set -u
 here="$(cd "$(dirname "$0")" && pwd)"
-out="${OUT:-$here/out}/bench"
-mkdir -p "$out"
+out="${OUT:-$here/out}"
+pieces="${LOWRANK_PIECES:-/tmp/lowrank-pieces}"
+more="${LOWRANK_MORE:-/tmp/lowrank-more}"
+dry="${LOWRANK_BENCH_DRY:-}"
+mkdir -p "$out" "$pieces"
+
+if [ "${1:-}" = receive ]; then
+  cp "$here"/piece-* "$pieces"/ && ls -l "$pieces"
+  exit
+fi
+
 node="${LOWRANK_NODE:-/tmp/lowrank-node}"
 [ -x "$node" ] || { xz -dc "$here/node.xz" >"$node.$$" && chmod +x "$node.$$" && mv "$node.$$" "$node"; } || exit 1
-export LOWRANK_CUDA_BINARIES="$here/binaries" LOWRANK_PYTHON="${LOWRANK_PYTHON:-python3}" HF_HUB_OFFLINE=1
+bench="${LOWRANK_BENCH_FOLDER:-/tmp/lowrank-bench}"
+[ -f "$bench/bench.mjs" ] || { mkdir -p "$bench" && tar xJf "$here/bench.tar.xz" -C "$bench"; } || exit 1
+site=""
 if [ -f "$here/site.tar.xz" ]; then
-  [ -d /tmp/lowrank-site ] || { mkdir /tmp/lowrank-site && tar xJf "$here/site.tar.xz" -C /tmp/lowrank-site; }
-  export PYTHONPATH="/tmp/lowrank-site${PYTHONPATH:+:$PYTHONPATH}"
+  [ -d "$bench/site" ] || { mkdir "$bench/site" && tar xJf "$here/site.tar.xz" -C "$bench/site"; }
+  site="$bench/site"
 fi
-[ -f "$here/bench/bench.mjs" ] || { mkdir -p "$here/bench" && tar xJf "$here/bench.tar.xz" -C "$here/bench"; } || exit 1
-backends="${LOWRANK_BENCH_BACKENDS:-cuda,webgpu}"
+
+# What came in pieces: all of them, or it is left out.
+last=$(ls "$pieces" 2>/dev/null | sed -n 's/^piece-[0-9]*-of-//p' | head -1)
+if [ -n "$last" ] && [ "$(ls "$pieces" | wc -l)" = "$last" ]; then
+  if [ ! -d "$more" ]; then
+    mkdir "$more"
+    for i in $(seq "$last"); do cat "$pieces/piece-$i-of-$last"; done | tar xJ -C "$more" || exit 1
+    [ ! -d "$more/models" ] || "$node" "$bench/bench-models.mjs" "$more/models" || exit 1
+  fi
+  [ ! -d "$more/models" ] || export LOWRANK_MODELS="$more/models"
+  [ ! -d "$more/site" ] || site="$site:$more/site"
+elif [ -n "$last" ]; then
+  echo "only $(ls "$pieces" | wc -l) of $last pieces are here: they are left out"
+fi
+[ -z "$site" ] || export PYTHONPATH="${site#:}${PYTHONPATH:+:$PYTHONPATH}"
+[ ! -d "$bench/shared" ] || export LOWRANK_SHARED="$bench/shared"
+export LOWRANK_CUDA_BINARIES="${LOWRANK_CUDA_BINARIES:-$bench/binaries}" LOWRANK_PYTHON="${LOWRANK_PYTHON:-python3}"
+export HF_HUB_OFFLINE=1 UNSLOTH_DISABLE_STATISTICS=1
+[ -e "$bench/bundled" ] || [ ! -d "$here/../../bundled" ] || ln -s "$(cd "$here/../../bundled" && pwd)" "$bench/bundled"
+# models that Unsloth reads back are written here; memory is faster than a disk
+[ ! -w /dev/shm ] || export TMPDIR=/dev/shm
+if ls "$here"/gl/*.deb >/dev/null 2>&1 && ! ldconfig -p | grep -q 'libvulkan\.so\.1'; then
+  for f in "$here"/gl/*.deb; do dpkg -x "$f" /; done
+  ldconfig
+fi
+icd=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
+[ -n "${VK_DRIVER_FILES:-}" ] || [ ! -f "$icd" ] || export VK_DRIVER_FILES="$icd"
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
+
 status=0
-bench() {
-  local name="$1" limit="$2"
+# run SUITE BACKEND [OPTION …] -- FILTER …   within the seconds of the part
+run() {
+  local suite="$1" backend="${dry:-$2}" options=() filters=()
   shift 2
-  echo "== $name (at most $limit s)"
-  SECONDS=0
-  # the first signal lets it end with whole records and its table
-  timeout -k 20 "$limit" "$node" "$here/bench/bench.mjs" --out "$out/$name.jsonl" "$@" 2>&1 | tee "$out/$name.log" | grep -v '^ops [0-9]'
-  local code="${PIPESTATUS[0]}"
-  [ "$code" = 0 ] || { status=1; echo "$name: exit code $code"; }
-  echo "== $name took $SECONDS s"
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do options+=("$1") && shift; done
+  [ $# = 0 ] || shift
+  for f in "$@"; do filters+=(--filter "$f"); done
+  if [ -n "$dry" ]; then
+    case "$suite" in
+      ops) filters=(--filter 'small ops' --filter 'rope T 256 9×64') ;;
+      train) filters=(--filter 'qlora smollm2-135m 3 layers 1×64 r 16') ;;
+      load) filters=(--filter 'safetensors to nf4') ;;
+      quality) filters=(--filter "${filters[1]} lora r 4") options=(--steps 2 --held-out 2) ;;
+    esac
+  fi
+  timeout -k 15 "$limit" "$node" "$bench/bench.mjs" --out "$out/records.jsonl" --html /tmp/report.html --suite "$suite" \
+    --backend "$backend" "${options[@]}" "${filters[@]}" >>"$out/bench.log" 2>&1
+  local code=$?
+  [ "$code" = 0 ] || { status=1 && echo "$part: $suite on $backend: exit code $code: $(grep -v '^$' "$out/bench.log" | tail -3 | cut -c1-300)"; }
 }
-peers() {
-  bench peers 190 --backend cuda --suite train --against python \
-    --filter 'qlora llama-3.1-8b 4×2048 r 16 recompute block' --filter 'qlora llama-3.1-8b 2×2048 r 16 recompute none' \
-    --filter 'qlora smollm2-135m 8×512 r 16' --filter 'lora smollm2-135m 1×256 r 16 recompute none'
-}
-ops() { bench ops 150 --backend "$backends" --suite ops --full --seconds 0.05; }
-load() { bench load 50 --backend "$backends" --suite load --full --filter 'load/bundled'; }
+
+ops() { run ops cuda --full --seconds 0.02 -- bf16 quantize 'adamw 16777216' 'small ops'; }
+ops32() { run ops cuda --full --seconds 0.02 -- f32 'matmul*f16'; }
 train() {
-  bench train 110 --backend cuda --suite train \
-    --filter 'qlora smollm2-135m 1×' --filter 'qlora smollm2-135m 6 layers' --filter 'qlora smollm2-135m 15 layers' \
-    --filter 'llama-3.2-1b' --filter 'llama-3.1-8b 1×2048' --filter '4×2048 r 16 recompute block offload'
-  case "$backends" in
-    *webgpu*) bench train-webgpu 40 --backend webgpu --suite train --filter 'smollm2-135m 1×256' --filter 'smollm2-135m 8×512' ;;
-  esac
+  run train cuda -- 'llama-3.1-8b 4×2048 r 16' 'llama-3.1-8b 2×2048 r 16 recompute none' 'lora llama-3.1-8b 2×2048 r 16 recompute selective' \
+    'llama-3.1-8b 1×2048 r 16' 'smollm2-135m 8×512' 'train/lora smollm2-135m 1×512' 'lora smollm2-135m 1×256 r 16 recompute none' \
+    'full smollm2-135m 1×256' 'llama-3.2-1b'
 }
-quality() { bench quality 100 --backend cuda --suite quality --full --filter 'quality/bundled'; }
-[ $# -gt 0 ] || set -- ops load peers train quality
-for part in "$@"; do "$part"; done
+curves() {
+  run train cuda -- 'qlora smollm2-135m 1×' 'qlora smollm2-135m 2×' 'qlora smollm2-135m 4×' 'qlora smollm2-135m 8×256' \
+    '6 layers 1×256' '12 layers 1×256' '15 layers 1×256'
+}
+curves8b() {
+  run train cuda -- '8b 1×2048 r 16 recompute block' '8b 1×256 ' '8b 1×512 ' '8b 1×1024 ' '8b 1×4096 ' '8b 1×8192 ' 'r 4 recompute block' \
+    'r 64 recompute block' 'r 256 recompute block' '8b 2×2048 r 16 recompute block' '8b 8×' 'layers 1×2048'
+}
+load() { run load cuda --full; }
+quality() { run quality cuda -- quality/smollm2-135m; }
+bundled() { run quality cuda --full -- quality/bundled; }
+peers() {
+  run train cuda --against python -- 'qlora llama-3.1-8b 4×2048 r 16 recompute block' 'qlora smollm2-135m 8×512' 'train/lora smollm2-135m 1×512'
+}
+peers8b() { run train cuda --against python -- 'qlora llama-3.1-8b 2×2048 r 16 recompute none' 'lora llama-3.1-8b 4×2048 r 16 recompute block'; }
+webgpu() {
+  run ops webgpu --seconds 0.02 --full -- 'ops/matmul*f32' 'ops/matmul*f16' 'M 512 14336×4096 f16' 'M 2048 14336×4096 r 16*f16' 'T 2048*f16' 'M 256 1536×576*f32' 'small ops'
+  run train webgpu -- 'smollm2-135m 1×256 r 16 recompute none' 'qlora smollm2-135m 8×512'
+}
+
+[ $# -gt 0 ] || set -- ops train quality load curves peers curves8b ops32 bundled peers8b
+for word in "$@"; do
+  part="${word%%=*}"
+  limit=$(sed -n "s/^#  *$part \[\([0-9]*\)\].*/\1/p" "$0")
+  [ -n "$limit" ] || { echo "bench.sh: no part $part" && exit 2; }
+  [ "$part" = "$word" ] || limit="${word#*=}"
+  start=$(date +%s)
+  before=$(cat "$out/records.jsonl" 2>/dev/null | wc -l)
+  "$part"
+  echo "== $part: $(($(wc -l <"$out/records.jsonl") - before)) records in $(($(date +%s) - start)) s (limit $limit)"
+done
+[ ! -f "$out/bench.log" ] || gzip -kf "$out/bench.log"
+"$node" -e '
+  const records = require("fs").readFileSync(process.argv[1], "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  const bad = records.filter((r) => r.status === "failed" || r.status === "wrong");
+  console.log(`${records.length} records, ${bad.length} failed or wrong`);
+  for (const r of bad.slice(0, 12)) console.log(`${r.status} ${r.suite}/${r.case} ${r.contender.name}: ${r.reason.slice(0, 160)}`);
+  const ms = (r) => (r.median < 10 ? r.median.toPrecision(3) : Math.round(r.median));
+  for (const r of records.filter((r) => r.status === "ok" && r.suite !== "ops").slice(-40)) console.log(`${r.contender.name} ${r.case}: ${ms(r)} ms`);
+' "$out/records.jsonl"
 exit "$status"

@@ -1,9 +1,10 @@
 /**
- * Adds the benchmark to what pack.mjs packed into .gpu/cuda/: the harness and its jobs as single files, Dawn for WebGPU, and what the Python
- * peers lack on the machine (bitsandbytes for its CUDA, Liger).
- *   node scripts/gpu/pack.mjs && node scripts/gpu/pack-bench.mjs [--peers]
- * Copy .gpu/cuda/ over (with bundled/ of the repository above or beside it), run `bash .gpu/cuda/bench.sh`, and bring back out/bench/.
- * --peers downloads two wheels; LOWRANK_PYTHON_SITE names a site.tar.xz of one's own instead.
+ * Packs the benchmark for a machine with a GPU where nothing is installed but the driver, cuBLASLt and PyTorch, and whence nothing can be reached:
+ *   node scripts/gpu/pack.mjs && node scripts/gpu/pack-bench.mjs [--peers] [--vulkan] [--models FOLDER]
+ * .gpu/bench/ is what every run needs: Node, the addon and its kernels, harness and jobs as single files, Dawn, the questions of GSM8K that are
+ * read, with --peers bitsandbytes for the machine's CUDA and Liger, with --vulkan a Vulkan loader. What is large beside it (with --peers Unsloth
+ * and what it imports, with --models SmolLM2-135M-Instruct as ../shared/models/get --hf leaves it) lies in .gpu/bench-1, -2, … in pieces, for
+ * carriers with a limit. Copy each piece's folder over and run `bash bench.sh receive` beside it; then `bash .gpu/bench/bench.sh PART …`.
  */
 import { execFileSync } from 'node:child_process';
 import {
@@ -21,103 +22,171 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '../..');
-const out = join(root, '.gpu/cuda');
+const cuda = join(root, '.gpu/cuda');
+const out = join(root, '.gpu/bench');
 const benchmarks = join(root, 'benchmarks');
-if (!existsSync(join(out, 'node.xz'))) {
-  console.error('pack-bench: .gpu/cuda/ holds no Node yet. Run: node scripts/gpu/pack.mjs');
+const { values: asked } = parseArgs({
+  options: {
+    peers: { type: 'boolean', default: false },
+    vulkan: { type: 'boolean', default: false },
+    models: { type: 'string' },
+    /** Bytes of a piece. */
+    piece: { type: 'string', default: String(36 * 2 ** 20) },
+  },
+});
+if (!existsSync(join(cuda, 'node.xz'))) {
+  console.error('pack-bench: .gpu/cuda/ holds no Node and no kernels yet. Run: node scripts/gpu/pack.mjs');
   process.exit(1);
 }
+const scratch = mkdtempSync(join(tmpdir(), 'lowrank-pack-'));
+const archive = (file, folder) => execFileSync('tar', ['cJf', file, '-C', folder, '.']);
+// what is not asked for again stays as it is packed
+if (asked.peers || asked.models)
+  for (const old of globSync(join(root, '.gpu/bench-*'))) rmSync(old, { recursive: true });
+mkdirSync(out, { recursive: true });
 
-// Everything but Node and the kernels goes into one archive: single files repeat each other.
-const stage = mkdtempSync(join(tmpdir(), 'lowrank-pack-'));
-const entries = {
-  bench: 'src/main.ts',
-  'step-job': 'src/jobs/step-job.ts',
-  'load-job': 'src/jobs/load-job.ts',
-  'quality-job': 'src/jobs/quality-job.ts',
-};
-for (const [name, source] of Object.entries(entries))
-  await build({
-    entryPoints: [join(benchmarks, source)],
-    outfile: join(stage, `${name}.mjs`),
-    bundle: true,
-    minifySyntax: true,
-    minifyWhitespace: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node24',
-    conditions: ['source'],
-    // other JavaScript libraries are found where they are installed
-    external: ['@jax-js/*', '@tensorflow/*', 'onnxruntime-web', 'vitest'],
-    banner: {
-      js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
-    },
-    logLevel: 'warning',
-  });
+/** Harness, jobs, kernels, Dawn and data in one archive: single files repeat each other. */
+async function packHarness() {
+  const stage = join(scratch, 'bench');
+  const entries = {
+    bench: join(benchmarks, 'src/main.ts'),
+    'step-job': join(benchmarks, 'src/jobs/step-job.ts'),
+    'load-job': join(benchmarks, 'src/jobs/load-job.ts'),
+    'quality-job': join(benchmarks, 'src/jobs/quality-job.ts'),
+    'bench-models': join(here, 'bench-models.ts'),
+  };
+  for (const [name, source] of Object.entries(entries))
+    await build({
+      entryPoints: [source],
+      outfile: join(stage, `${name}.mjs`),
+      bundle: true,
+      minifySyntax: true,
+      minifyWhitespace: true,
+      format: 'esm',
+      platform: 'node',
+      target: 'node24',
+      conditions: ['source'],
+      // other JavaScript libraries are found where they are installed
+      external: ['@jax-js/*', '@tensorflow/*', 'onnxruntime-web', 'vitest'],
+      banner: {
+        js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
+      },
+      logLevel: 'warning',
+    });
+  // commit and versions: no repository is there to ask
+  const { environment } = await import(pathToFileURL(join(benchmarks, 'src/environment.ts')).href);
+  const { commit, packages } = environment();
+  const { node: _, ...versions } = packages;
+  writeFileSync(join(stage, 'facts.json'), JSON.stringify({ commit, packages: versions }));
 
-// Commit and versions: no repository is there to ask.
-const { sources } = await import(pathToFileURL(join(benchmarks, 'src/environment.ts')).href);
-writeFileSync(join(stage, 'facts.json'), JSON.stringify(sources()));
+  const from = createRequire(join(root, 'packages/cli/package.json'));
+  const uplot = dirname(dirname(from.resolve('uplot')));
+  for (const file of [
+    'package.json',
+    'dist/uPlot.cjs.js',
+    'dist/uPlot.esm.js',
+    'dist/uPlot.iife.min.js',
+    'dist/uPlot.min.css',
+  ])
+    cpSync(join(uplot, file), join(stage, 'node_modules/uplot', file));
 
-const from = createRequire(join(root, 'packages/cli/package.json'));
-const uplot = dirname(dirname(from.resolve('uplot')));
-for (const file of [
-  'package.json',
-  'dist/uPlot.cjs.js',
-  'dist/uPlot.esm.js',
-  'dist/uPlot.iife.min.js',
-  'dist/uPlot.min.css',
-])
-  cpSync(join(uplot, file), join(stage, 'node_modules/uplot', file));
+  const webgpu = dirname(createRequire(join(root, 'packages/backend-webgpu/package.json')).resolve('webgpu'));
+  const library = join('dist', `${process.platform}-${process.arch}`, 'dawn.node');
+  for (const file of ['package.json', 'index.js', library])
+    cpSync(join(webgpu, file), join(stage, 'node_modules/webgpu', file));
+  execFileSync('strip', ['--strip-unneeded', join(stage, 'node_modules/webgpu', library)]);
 
-const webgpu = dirname(createRequire(join(root, 'packages/backend-webgpu/package.json')).resolve('webgpu'));
-const library = join('dist', `${process.platform}-${process.arch}`, 'dawn.node');
-for (const file of ['package.json', 'index.js', library])
-  cpSync(join(webgpu, file), join(stage, 'node_modules/webgpu', file));
-execFileSync('strip', ['--strip-unneeded', join(stage, 'node_modules/webgpu', library)]);
-cpSync(join(benchmarks, 'peers/peft_step.py'), join(stage, 'peft_step.py'));
-const { commit } = JSON.parse(readFileSync(join(stage, 'facts.json'), 'utf8'));
-execFileSync('tar', ['cJf', join(out, 'bench.tar.xz'), '-C', stage, '.']);
-rmSync(stage, { recursive: true });
-cpSync(join(here, 'bench.sh'), join(out, 'bench.sh'));
-
-const site = join(out, 'site.tar.xz');
-if (process.env.LOWRANK_PYTHON_SITE) cpSync(process.env.LOWRANK_PYTHON_SITE, site);
-else if (process.argv.includes('--peers') && !existsSync(site)) {
-  const peers = mkdtempSync(join(tmpdir(), 'lowrank-pack-'));
-  const platforms = ['manylinux_2_28_x86_64', 'manylinux_2_24_x86_64', 'manylinux2014_x86_64', 'any'].flatMap((p) => [
-    '--platform',
-    p,
-  ]);
-  const pip = [
-    '-m',
-    'pip',
-    'download',
-    '-q',
-    '--no-deps',
-    '--only-binary=:all:',
-    '--python-version',
-    '3.12',
-    ...platforms,
-  ];
-  execFileSync('python3', [...pip, '-d', join(peers, 'wheels'), 'bitsandbytes', 'liger-kernel'], { stdio: 'inherit' });
-  mkdirSync(join(peers, 'site'));
-  for (const wheel of globSync(join(peers, 'wheels/*.whl')))
-    execFileSync('python3', ['-m', 'zipfile', '-e', wheel, join(peers, 'site')]);
-  // of its libraries, those for the machine's CUDA
-  for (const library of globSync(join(peers, 'site/bitsandbytes/libbitsandbytes_*')))
-    if (!/_(cuda130|cpu)\./.test(library)) rmSync(library);
-  execFileSync('tar', ['cJf', site, '-C', join(peers, 'site'), '.']);
-  rmSync(peers, { recursive: true });
+  cpSync(join(cuda, 'binaries'), join(stage, 'binaries'), { recursive: true });
+  cpSync(join(benchmarks, 'peers/peft_step.py'), join(stage, 'peft_step.py'));
+  const gsm8k = join(process.env.LOWRANK_SHARED ?? join(root, '../shared'), 'data/gsm8k/train.jsonl');
+  if (existsSync(gsm8k)) {
+    // the suite reads rows from the beginning and the last ones: those between stay here
+    const rows = readFileSync(gsm8k, 'utf8').trimEnd().split('\n');
+    mkdirSync(join(stage, 'shared/data/gsm8k'), { recursive: true });
+    const kept = [...rows.slice(0, 1600), ...rows.slice(-200)];
+    writeFileSync(join(stage, 'shared/data/gsm8k/train.jsonl'), `${kept.join('\n')}\n`);
+  }
+  archive(join(out, 'bench.tar.xz'), stage);
+  return commit;
 }
 
-const megabytes = (path) => (existsSync(path) ? (statSync(path).size / 2 ** 20).toFixed(1) : '0');
-const all = globSync(join(out, '**/*')).filter((f) => statSync(f).isFile() && !f.includes('/out/'));
-const total = all.reduce((sum, f) => sum + statSync(f).size, 0) / 2 ** 20;
-console.log(
-  `.gpu/cuda/: ${total.toFixed(1)} MiB, of these Node ${megabytes(join(out, 'node.xz'))}, the harness with Dawn ${megabytes(join(out, 'bench.tar.xz'))}, Python ${megabytes(site)}; commit ${commit}`,
-);
+/** Wheels of the machine's Python, unpacked; files of other CUDA versions and of parts that nothing imports left out. */
+function site(name, packages, unwanted) {
+  const wheels = join(scratch, `${name}-wheels`);
+  const folder = join(scratch, name);
+  const platforms = ['manylinux_2_28_x86_64', 'manylinux_2_24_x86_64', 'manylinux_2_17_x86_64', 'manylinux2014_x86_64'];
+  execFileSync(
+    'python3',
+    [
+      ...['-m', 'pip', 'download', '-q', '--no-deps', '--only-binary=:all:', '--python-version', '3.12'],
+      ...[...platforms, 'any'].flatMap((p) => ['--platform', p]),
+      ...['-d', wheels],
+      ...packages,
+    ],
+    { stdio: ['ignore', 'inherit', 'ignore'] },
+  );
+  mkdirSync(folder);
+  for (const wheel of globSync(join(wheels, '*.whl'))) execFileSync('python3', ['-m', 'zipfile', '-e', wheel, folder]);
+  for (const path of globSync(unwanted.map((u) => join(folder, u)))) rmSync(path, { recursive: true });
+  return folder;
+}
+
+const unsloth = [
+  ...['unsloth', 'unsloth_zoo', 'trl==1.15.0', 'datasets<5', 'dill', 'multiprocess', 'tyro', 'docstring_parser'],
+  ...['typeguard', 'hf_transfer', 'cut_cross_entropy', 'torchao', 'diffusers', 'msgspec', 'json5', 'nest-asyncio'],
+  ...['structlog', 'pydantic', 'pydantic_core', 'annotated_types', 'typing_inspection', 'certifi'],
+];
+
+/** SmolLM2-135M-Instruct: the GGUF that everything else is made of, and the small files of its Hugging Face form. */
+function packModel(folder, to) {
+  mkdirSync(join(to, 'models/hf'), { recursive: true });
+  const gguf = 'SmolLM2-135M-Instruct.Q4_1.gguf';
+  cpSync(join(folder, gguf), join(to, 'models', gguf));
+  for (const file of ['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json'])
+    cpSync(join(folder, 'SmolLM2-135M-Instruct', file), join(to, 'models/hf', file));
+}
+
+const commit = await packHarness();
+cpSync(join(cuda, 'node.xz'), join(out, 'node.xz'));
+cpSync(join(here, 'bench.sh'), join(out, 'bench.sh'));
+if (asked.vulkan) {
+  mkdirSync(join(out, 'gl'), { recursive: true });
+  execFileSync('apt-get', ['download', 'libvulkan1'], { cwd: join(out, 'gl'), stdio: 'ignore' });
+}
+const more = join(scratch, 'more');
+mkdirSync(more);
+if (asked.peers) {
+  const ours = site('site', ['bitsandbytes', 'liger-kernel'], ['bitsandbytes/libbitsandbytes_!(cuda130|cpu).so']);
+  archive(join(out, 'site.tar.xz'), ours);
+  cpSync(site('unsloth', unsloth, ['studio', 'unsloth_cli', 'test']), join(more, 'site'), { recursive: true });
+}
+if (asked.models) packModel(asked.models, more);
+const folders = globSync(join(root, '.gpu/bench-*'));
+if (globSync(join(more, '*')).length) {
+  const all = join(scratch, 'more.tar.xz');
+  execFileSync('tar', ['cf', all, '-I', 'xz -T0 -6', '-C', more, '.']);
+  const bytes = readFileSync(all);
+  const count = Math.ceil(bytes.length / Number(asked.piece));
+  for (let i = 0; i < count; i++) {
+    const folder = join(root, `.gpu/bench-${i + 1}`);
+    mkdirSync(folder);
+    const [from, to] = [i, i + 1].map((k) => Math.floor((k * bytes.length) / count));
+    writeFileSync(join(folder, `piece-${i + 1}-of-${count}`), bytes.subarray(from, to));
+    cpSync(join(here, 'bench.sh'), join(folder, 'bench.sh'));
+    folders.push(folder);
+  }
+}
+rmSync(scratch, { recursive: true });
+
+for (const folder of [out, ...folders]) {
+  const files = globSync(join(folder, '**/*')).filter((f) => statSync(f).isFile());
+  const parts = files.map((f) => `${f.slice(folder.length + 1)} ${(statSync(f).size / 2 ** 20).toFixed(1)}`);
+  const total = files.reduce((sum, f) => sum + statSync(f).size, 0) / 2 ** 20;
+  console.log(`${folder.slice(root.length + 1)}/: ${total.toFixed(1)} MiB: ${parts.join(', ')}`);
+}
+console.log(`commit ${commit}`);

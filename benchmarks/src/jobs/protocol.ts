@@ -12,6 +12,8 @@ export const stepCase = z.strictObject({
   /** What is kept for the backward pass waits in host memory. */
   offload: z.boolean().optional(),
   record: z.enum(['auto', 'off']),
+  /** Each call is waited for, so that its time by the clock is its own: for the share of each op, not for speed. */
+  callByCall: z.boolean().optional(),
   dtype: z.enum(['f32', 'f16', 'bf16']),
   seed: z.int(),
   threads: z.int().positive().optional(),

@@ -73,23 +73,35 @@ async function bundledTask(job: QualityJob): Promise<Task> {
   };
 }
 
-/** School arithmetic, cut at 256 tokens, rows in file order, the last ones held out; the number after #### must be right. */
+/**
+ * School arithmetic, cut at 256 tokens, rows in file order, the last ones held out; the number after #### must be right. Of the other rows
+ * those are read that the steps get to.
+ */
 async function gsm8kTask(job: QualityJob): Promise<Task> {
   const tokenizer = await loadTokenizer(await folderFiles(job.model!));
-  const rows = await encodeDataset(readFileRecords(job.data!), tokenizer, {
-    prompt: '{question}\n',
-    completion: '{answer}',
-    maxLength: 256,
-    onMasked: 'drop',
-  });
+  const rows = await Array.fromAsync(readFileRecords(job.data!));
+  const batchSize = 4;
+  // a row whose question alone fills the length is left out
+  const encode = (from: number, to?: number) =>
+    encodeDataset(stream(rows.slice(from, to)), tokenizer, {
+      prompt: '{question}\n',
+      completion: '{answer}',
+      maxLength: 256,
+      onMasked: 'drop',
+    });
+  const held = await encode(-job.heldOut);
   return {
     tokenizer,
-    train: rows.slice(0, rows.length - job.heldOut),
-    held: rows.slice(rows.length - job.heldOut),
+    train: await encode(0, Math.min(rows.length - job.heldOut, job.steps * batchSize + 32)),
+    held,
     answer: (text) => /####\s*([-\d.,]+)/.exec(text)?.[1]?.replaceAll(',', '') ?? '',
     maxNewTokens: 192,
-    recipe: { batchSize: 4, learningRate: 5e-4, lrScheduler: 'constant', warmupSteps: 0, groupByLength: false },
+    recipe: { batchSize, learningRate: 5e-4, lrScheduler: 'constant', warmupSteps: 0, groupByLength: false },
   };
+}
+
+async function* stream<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items;
 }
 
 /** Share of held-out requests that are answered right, greedily. */

@@ -13,6 +13,7 @@ try {
   const [name, json] = process.argv.slice(2) as [string, string];
   const job = stepCase.parse(JSON.parse(json));
   const idle = process.memoryUsage.rss();
+  if (job.callByCall) process.env.LOWRANK_CUDA_SYNC = '1'; // of the devices that run apart from the host, CUDA alone can
   const opened = await openBackend(name, { threads: job.threads });
   const { backend, counts } = counting(opened);
   await using device = new Device(backend);
@@ -60,8 +61,8 @@ try {
     loss: result.loss,
   };
   for (const [cls, bytes] of Object.entries(result.bytesByClass)) figures[`bytes.${cls}`] = bytes;
-  // times of calls mean the kernels alone where the device is synchronous
-  if (!backend.caps.asynchronous)
+  // times of calls mean the kernels alone where the device is synchronous, or is waited for
+  if (!backend.caps.asynchronous || job.callByCall)
     for (const [op, { calls, milliseconds }] of counts) {
       figures[`op.${op}.milliseconds`] = milliseconds / timed;
       figures[`op.${op}.calls`] = calls / timed;

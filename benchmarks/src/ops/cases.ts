@@ -52,7 +52,7 @@ function blockOf(name: ShapeName, dtype: FloatDType): OpCase[] {
 export const opCases: readonly OpCase[] = [
   product(256, 1024, 1024, 'f32', true),
   ...shapeNames.flatMap(products),
-  ...shapeNames.flatMap((name) => (['f32', 'bf16'] as const).flatMap((dtype) => blockOf(name, dtype))),
+  ...shapeNames.flatMap((name) => (['f32', ...halves] as const).flatMap((dtype) => blockOf(name, dtype))),
   headLoss(64, 8192, 576, 'f32', true),
   updating(2 ** 20, true),
   updating(2 ** 24),

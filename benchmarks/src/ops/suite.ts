@@ -183,7 +183,7 @@ async function runCase(
       }
     }
     if (!lanes.length) return;
-    await session.look();
+    session.lookFrom();
     const timed = await measure(
       lanes.map((l) => l.prepared),
       { seconds, minSamples: full ? 15 : 5, maxSamples: full ? 200 : 50, signal: session.signal },

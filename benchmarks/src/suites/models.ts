@@ -107,7 +107,7 @@ const pathOf = ({ models }: SharedFiles, form: LoadCase['form']) =>
     }[form],
   );
 
-type Backends = readonly { readonly name: string; readonly facts: ContenderFacts }[];
+type Backends = readonly { readonly name: string; readonly facts: ContenderFacts; readonly dtype: string }[];
 
 export async function runLoad(session: Session, backends: Backends, cases: readonly LoadCase[]): Promise<void> {
   const { full } = session.options;
@@ -123,7 +123,7 @@ export async function runLoad(session: Session, backends: Backends, cases: reado
 }
 
 export async function runQuality(session: Session, backends: Backends, cases: readonly QualityCase[]): Promise<void> {
-  const { seed, full, steps } = session.options;
+  const { seed, full, steps, heldOut } = session.options;
   await runCases(session, 'quality', 'quality-job', backends, cases, (c, files) => {
     const { method, storage, rank } = c;
     const common = { name: c.name, method, storage, rank, seed };
@@ -134,16 +134,16 @@ export async function runQuality(session: Session, backends: Backends, cases: re
           model: pathOf(files, 'safetensors'),
           data: files.gsm8k,
           steps: steps ?? 60,
-          heldOut: 200,
-          questions: 32,
+          heldOut: heldOut ?? 200,
+          questions: Math.min(32, heldOut ?? 32),
         }
       : // the recipe's run, or enough of it to see that everything learns
         {
           ...common,
           task: 'bundled',
           steps: steps ?? (full ? 320 : 20),
-          heldOut: full ? 200 : 64,
-          questions: full ? 200 : 16,
+          heldOut: heldOut ?? (full ? 200 : 64),
+          questions: Math.min(full ? 200 : 16, heldOut ?? 200),
         };
     return { job, shape: { model: c.model, method, storage, ...(method === 'full' ? {} : { rank }) } };
   });
@@ -160,7 +160,7 @@ async function runCases<C extends ModelCase>(
   const { threads } = session.options;
   const { signal } = session;
   for (const [i, c] of cases.entries())
-    for (const { name, facts } of backends) {
+    for (const { name, facts, dtype } of backends) {
       signal.throwIfAborted();
       session.say(`${suite} ${i + 1}/${cases.length}: ${c.name} on ${facts.name}`);
       if (c.model !== 'bundled') known ??= sharedFiles();
@@ -170,7 +170,7 @@ async function runCases<C extends ModelCase>(
         continue;
       }
       const { job, shape } = make(c, files);
-      await session.look(500);
+      await session.look();
       await using child = startJob(
         script,
         facts.name,
@@ -186,7 +186,7 @@ async function runCases<C extends ModelCase>(
           c.name,
           contender,
           { samples, work, figures, notes },
-          { packages, ...(shape ? { shape } : {}) },
+          { packages, ...(shape ? { shape: { ...shape, dtype } } : {}) },
         );
       } catch (error) {
         signal.throwIfAborted(); // an interrupted job has not failed

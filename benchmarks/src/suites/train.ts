@@ -27,7 +27,7 @@ function step(
     ...(method === 'full' ? [] : [`r ${c.rank}`]),
     `recompute ${c.recompute}`,
     ...(c.offload ? ['offload'] : []),
-    ...(c.record === 'off' ? ['eager'] : []),
+    ...(c.callByCall ? ['call by call'] : c.record === 'off' ? ['eager'] : []),
     ...(c.dtype ? [c.dtype] : []),
   ];
   return { ...c, shape, method, name: words.join(' ') };
@@ -35,8 +35,12 @@ function step(
 
 const quick = { layers: 3, length: 128, quick: true } as const;
 /** Series on one processor, so that all the points of a curve take minutes; the whole models come after. */
-const slim = { layers: 3, length: 256 } as const;
+const slim = { layers: 3 } as const;
+/** Of the series of whole models. */
+const big = { length: 2048, recompute: 'block' } as const;
 const lengths = [256, 512, 1024, 2048, 4096, 8192];
+const ranks = [4, 16, 64, 256];
+const batches = [1, 2, 4, 8];
 
 /** Every training step, names unique. */
 export const trainCases: readonly TrainCase[] = [
@@ -46,20 +50,26 @@ export const trainCases: readonly TrainCase[] = [
   step('smollm2-135m', 'full', quick),
   ...[64, 256].map((length) => step('smollm2-135m', 'qlora', { ...quick, length })),
   ...[512, 1024].map((length) => step('smollm2-135m', 'qlora', { ...slim, length })),
-  ...[4, 64, 256].map((rank) => step('smollm2-135m', 'qlora', { ...slim, rank })),
-  ...[2, 4, 8].map((batch) => step('smollm2-135m', 'qlora', { ...slim, batch })),
-  ...[1, 6, 12].map((layers) => step('smollm2-135m', 'qlora', { ...slim, layers })),
+  ...ranks.map((rank) => step('smollm2-135m', 'qlora', { ...slim, rank })),
+  ...batches.map((batch) => step('smollm2-135m', 'qlora', { ...slim, batch })),
+  ...[1, 6, 12].map((layers) => step('smollm2-135m', 'qlora', { layers })),
   ...(['qlora', 'lora', 'full'] as const).map((method) => step('smollm2-135m', method)),
   step('smollm2-135m', 'qlora', { batch: 8, length: 512 }),
-  ...lengths.slice(1).map((length) => step('smollm2-135m', 'qlora', { length })),
-  ...[4, 64, 256].map((rank) => step('smollm2-135m', 'qlora', { rank })),
-  ...[6, 15].map((layers) => step('smollm2-135m', 'qlora', { layers })),
+  step('smollm2-135m', 'lora', { length: 512 }),
+  ...lengths.map((length) => step('smollm2-135m', 'qlora', { length })),
+  ...ranks.map((rank) => step('smollm2-135m', 'qlora', { rank })),
+  ...batches.map((batch) => step('smollm2-135m', 'qlora', { batch })),
+  step('smollm2-135m', 'qlora', { layers: 15 }),
   ...(['selective', 'block'] as const).map((recompute) => step('smollm2-135m', 'qlora', { recompute })),
   ...(['qlora', 'lora'] as const).map((method) => step('llama-3.2-1b', method, { length: 512, recompute: 'block' })),
   ...([1, 4] as const).flatMap((batch) => [
     step('llama-3.1-8b', 'qlora', { batch, length: 2048, recompute: 'block' }),
     step('llama-3.1-8b', 'qlora', { batch, length: 2048, recompute: 'selective' }),
   ]),
+  ...lengths.map((length) => step('llama-3.1-8b', 'qlora', { ...big, length })),
+  ...ranks.map((rank) => step('llama-3.1-8b', 'qlora', { ...big, rank })),
+  ...batches.map((batch) => step('llama-3.1-8b', 'qlora', { ...big, batch })),
+  ...[4, 8, 16].map((layers) => step('llama-3.1-8b', 'qlora', { ...big, layers })),
   step('llama-3.1-8b', 'qlora', { batch: 2, length: 2048 }),
   step('llama-3.1-8b', 'lora', { batch: 4, length: 2048, recompute: 'block' }),
   ...([1, 4] as const).map((batch) =>
@@ -68,7 +78,9 @@ export const trainCases: readonly TrainCase[] = [
   step('llama-3.1-8b', 'lora', { batch: 4, length: 2048, recompute: 'block', offload: true }),
   step('llama-3.1-8b', 'lora', { batch: 2, length: 2048, recompute: 'selective' }),
   step('llama-3.1-8b', 'lora', { batch: 2, length: 2048 }),
-];
+  step('smollm2-135m', 'qlora', { batch: 8, length: 512, callByCall: true }),
+  step('llama-3.1-8b', 'qlora', { batch: 4, length: 2048, recompute: 'block', callByCall: true }),
+].filter((c, i, all) => all.findIndex((other) => other.name === c.name) === i);
 
 /** What a case's sizes are, for the curves. */
 const sizesOf = (c: TrainCase): CaseShape => ({
@@ -79,7 +91,7 @@ const sizesOf = (c: TrainCase): CaseShape => ({
   ...(c.method === 'full' ? {} : { rank: c.rank }),
   layers: c.layers ?? shapeOf(c.shape).layers,
   recompute: c.offload ? `${c.recompute}, offload` : c.recompute,
-  ...(c.record === 'off' ? { record: 'off' } : {}),
+  ...(c.callByCall ? { record: 'call by call' } : c.record === 'off' ? { record: 'off' } : {}),
 });
 
 /** A process that runs steps, by what it is called and how it is started. */
@@ -100,6 +112,8 @@ export function backendRunner(name: string, facts: ContenderFacts, dtype: StepCa
   return {
     facts,
     dtype,
+    // a device that is this process runs call by call as it is
+    takes: (c) => !c.callByCall || name === 'cuda',
     start: ({ config: _, ...job }, signal) => startJob('step-job', facts.name, [name, JSON.stringify(job)], signal),
   };
 }
@@ -136,11 +150,12 @@ async function runCase(session: Session, runners: readonly StepRunner[], c: Trai
     session.signal.throwIfAborted(); // an interrupted runner has not failed
     session.miss('train', name, runner.facts, 'failed', reasonOf(error));
   };
-  await session.look(500);
-  for (const runner of runners) {
-    if (runner.takes && !runner.takes(c)) continue;
-    try {
-      const child = open.use(
+  await session.look();
+  // all at once: most of a start is reading libraries and compiling, and nothing is timed yet
+  const started = runners
+    .filter((runner) => !runner.takes || runner.takes(c))
+    .map((runner) => {
+      const process = open.use(
         runner.start(
           {
             ...job,
@@ -152,13 +167,18 @@ async function runCase(session: Session, runners: readonly StepRunner[], c: Trai
           session.signal,
         ),
       );
-      lanes.push({ runner, process: child, ready: await child.expect('ready'), samples: [], cpuSamples: [] });
+      return { runner, process, ready: process.expect('ready') };
+    });
+  await Promise.allSettled(started.map(({ ready }) => ready));
+  for (const { runner, process, ready } of started)
+    try {
+      lanes.push({ runner, process, ready: await ready, samples: [], cpuSamples: [] });
     } catch (error) {
       miss(runner, error);
     }
-  }
   const rounds = full ? 12 : 5;
   let live = [...lanes];
+  session.lookFrom();
   for (let round = 0; round < rounds; round++)
     for (const lane of round % 2 ? [...live].reverse() : [...live]) {
       session.signal.throwIfAborted();
@@ -172,6 +192,9 @@ async function runCase(session: Session, runners: readonly StepRunner[], c: Trai
         live = live.filter((l) => l !== lane);
       }
     }
+  // a runner that does not tell its processor time cannot be told from other programs
+  if (live.length && live.every((l) => l.cpuSamples.every((ms) => ms > 0)))
+    session.lookBack(lanes.flatMap((l) => l.cpuSamples).reduce((sum, ms) => sum + ms, 0));
   const config = shapeOf(c.shape, c.layers);
   const tokens = c.batch * c.length;
   const flops =
