@@ -271,18 +271,15 @@ export class CausalLm extends Module {
         options.positions ?? expand(reshape(this.device.arange(t, { start: from }), [1, t]), [b, t]).contiguous();
       let x = this.embedding.forward(ids, this.computeDtype);
       const { offloads } = this.device;
-      for (const [i, block] of this.blocks.entries()) {
-        // the last block is the first to be read again
-        const moves = offload && i + 1 < this.blocks.length;
+      for (const block of this.blocks) {
         offloads?.turn();
-        const y = checkpoint(recompute, () => block.forward(x, { positions, starts, cache }, tables), {
-          offload: moves,
-        });
-        if (moves) x.offload();
+        const y = checkpoint(recompute, () => block.forward(x, { positions, starts, cache }, tables), { offload });
+        if (offload) x.offload();
         else x.dispose();
         x = y;
       }
-      offloads?.settle();
+      // what the last block stored is still on the device when the backward pass asks for it
+      offloads?.turn();
       if (cache) cache.length += t;
       return this.norm.forward(x);
     });

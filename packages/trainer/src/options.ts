@@ -50,7 +50,7 @@ export interface TrainerSettings {
   readonly padToMultipleOf?: number;
   /** What the backward pass makes again instead of keeping it. none. */
   readonly recompute?: RecomputePolicy;
-  /** What enters each block waits in host memory for the backward pass, where the backend can. off. */
+  /** What enters each block, and what `recompute` keeps of it, waits in host memory for the backward pass, where the backend can. off. */
   readonly offload?: boolean;
   /** Rows whose logits exist at a time. 256. */
   readonly chunkRows?: number;

@@ -20,6 +20,7 @@ const steps = [
   'gradientAccumulationSteps',
   'packing',
   'recompute',
+  'offload',
   'chunkRows',
   'optimizer',
   'shuffle',

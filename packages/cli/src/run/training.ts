@@ -138,6 +138,7 @@ export function trainerSettings(settings: Settings, method: Method): TrainerSett
     packing: s.packing,
     rowLength: s.packing ? s.maxLength : undefined,
     recompute: s.recompute,
+    offload: s.offload,
     chunkRows: s.chunkRows,
     evalSteps: s.evalSteps,
     evalBatchSize: s.evalBatchSize,

@@ -13,16 +13,20 @@ export interface Block {
 export interface Allocator {
   allocate(byteLength: number): Block;
   free(block: Block): void;
-  /** Gives memory that is wholly free back to the device, unless it is pinned. */
+  /** All of a free piece that holds `byteLength`, for another allocator to cut up; undefined where there is none. */
+  lend(byteLength: number): Block | undefined;
+  /** Gives memory that is wholly free back to where it came from, unless it is pinned. */
   trim(): void;
-  /** Addresses are known elsewhere (to a recording): nothing goes back to the device meanwhile. */
+  /** Addresses are known elsewhere (to a recording): nothing goes back meanwhile. */
   pinned: boolean;
   /** Asked to let go of what is pinned, before more is taken than lies idle. */
   unpin: (() => void) | undefined;
-  /** Bytes held from the device. */
+  /** Bytes held from the device, without what another allocator lends. */
   readonly reservedBytes: number;
   /** Blocks handed out now. */
   readonly blocks: number;
+  /** Whether it holds nothing, of the device or of another allocator. */
+  readonly empty: boolean;
 }
 
 /** A new slab is this share of what is held: many sizes merge in few slabs, and at most so much lies idle at a slab's end. */
@@ -37,85 +41,135 @@ interface Range {
   length: number;
 }
 
-interface Slab {
-  readonly buffer: DeviceBuffer;
-  readonly free: Range[]; // ascending, never touching
-}
-
 function roundUp(n: number, to: number): number {
   return Math.ceil(Math.max(n, 1) / to) * to;
 }
 
-/** What both kinds count, and when they ask for room. */
+/** What both kinds count, where their memory comes from, and when they ask for room. */
 abstract class Counting {
-  reservedBytes = 0;
   blocks = 0;
   pinned = false;
   unpin: (() => void) | undefined;
-  #bytes = 0;
+  reservedBytes = 0;
+  /** Bytes held in all: of the device, and of the lender. */
+  protected held = 0;
+  #used = 0;
+  readonly memory: Memory;
+  readonly #lender: Allocator | undefined;
+
+  constructor(memory: Memory, lender: Allocator | undefined) {
+    this.memory = memory;
+    this.#lender = lender;
+  }
+
+  get empty(): boolean {
+    return this.held === 0;
+  }
 
   protected count(byteLength: number): void {
     this.blocks++;
-    this.#bytes += byteLength;
+    this.#used += byteLength;
   }
 
   protected uncount(byteLength: number): void {
     this.blocks--;
-    this.#bytes -= byteLength;
+    this.#used -= byteLength;
   }
 
   /** What lies idle makes room for `need` bytes that fit nowhere. */
   protected makeRoom(need: number): void {
-    if (this.pinned && this.reservedBytes - this.#bytes >= need) this.unpin?.();
+    if (this.pinned && this.held - this.#used >= need) this.unpin?.();
     this.release(need);
+  }
+
+  /** Memory for at least `need` bytes: what the lender has lying idle, or of the device. */
+  protected take(need: number, allocate: () => DeviceBuffer): Source {
+    const lent = this.#lender?.lend(need);
+    const buffer = lent?.buffer ?? allocate();
+    const source = { lent, buffer, byteOffset: lent?.byteOffset ?? 0, byteLength: (lent ?? buffer).byteLength };
+    this.held += source.byteLength;
+    if (!lent) this.reservedBytes += source.byteLength;
+    return source;
+  }
+
+  protected giveBack({ lent, buffer, byteLength }: Source): void {
+    this.held -= byteLength;
+    if (lent) return lent.owner.free(lent);
+    this.reservedBytes -= byteLength;
+    this.memory.release(buffer);
   }
 
   trim(): void {
     this.release(Number.POSITIVE_INFINITY);
   }
 
-  /** Gives idle memory back to the device, unless it is pinned, until `enough` bytes have. */
+  /** Gives idle memory back, unless it is pinned, until `enough` bytes have gone. */
   protected abstract release(enough: number): void;
+}
+
+/** Where blocks are cut from: a buffer of the device, or a block of another allocator. */
+interface Source {
+  readonly lent: Block | undefined;
+  readonly buffer: DeviceBuffer;
+  readonly byteOffset: number;
+  readonly byteLength: number;
+}
+
+interface Slab extends Source {
+  /** Ascending, never touching; offsets are those of the buffer. */
+  readonly free: Range[];
+}
+
+interface SlabBlock extends Block {
+  readonly slab: Slab;
 }
 
 /** Best fit over slabs: many tensors share a buffer, neighbours merge when freed. A request larger than a slab gets a slab of its own. */
 class SlabAllocator extends Counting implements Allocator {
-  readonly #memory: Memory;
   readonly #slabBytes: number;
-  readonly #slabs = new Map<DeviceBuffer, Slab>();
+  readonly #slabs = new Set<Slab>();
 
-  constructor(memory: Memory, slabBytes: number) {
-    super();
-    this.#memory = memory;
+  constructor(memory: Memory, slabBytes: number, lender?: Allocator) {
+    super(memory, lender);
     this.#slabBytes = slabBytes;
   }
 
   allocate(byteLength: number): Block {
-    const need = roundUp(byteLength, this.#memory.alignment);
+    const need = roundUp(byteLength, this.memory.alignment);
+    const best = this.#bestFit(need) ?? this.#grow(need);
+    return this.#cut(best.slab, best.index, need);
+  }
+
+  lend(byteLength: number): Block | undefined {
+    const best = this.#bestFit(roundUp(byteLength, this.memory.alignment));
+    return best && this.#cut(best.slab, best.index, best.slab.free[best.index]!.length);
+  }
+
+  #bestFit(need: number): { readonly slab: Slab; readonly index: number } | undefined {
     let best: { slab: Slab; index: number; length: number } | undefined;
-    for (const slab of this.#slabs.values())
-      for (let i = 0; i < slab.free.length; i++) {
-        const length = slab.free[i]!.length;
-        if (length >= need && (!best || length < best.length)) best = { slab, index: i, length };
+    for (const slab of this.#slabs)
+      for (let index = 0; index < slab.free.length; index++) {
+        const { length } = slab.free[index]!;
+        if (length >= need && (!best || length < best.length)) best = { slab, index, length };
       }
-    if (!best) {
-      const slab = this.#grow(need);
-      best = { slab, index: 0, length: slab.free[0]!.length };
-    }
-    this.count(need);
-    const range = best.slab.free[best.index]!;
-    const block: Block = { buffer: best.slab.buffer, byteOffset: range.offset, byteLength: need, owner: this };
-    if (range.length === need) best.slab.free.splice(best.index, 1);
+    return best;
+  }
+
+  #cut(slab: Slab, index: number, byteLength: number): SlabBlock {
+    const range = slab.free[index]!;
+    const block = { buffer: slab.buffer, byteOffset: range.offset, byteLength, owner: this, slab };
+    this.count(byteLength);
+    if (range.length === byteLength) slab.free.splice(index, 1);
     else {
-      range.offset += need;
-      range.length -= need;
+      range.offset += byteLength;
+      range.length -= byteLength;
     }
     return block;
   }
 
   free(block: Block): void {
     this.uncount(block.byteLength);
-    const ranges = this.#slabs.get(block.buffer)!.free;
+    const ranges = (block as SlabBlock).slab.free;
     let lo = 0;
     let hi = ranges.length;
     while (lo < hi) {
@@ -141,35 +195,37 @@ class SlabAllocator extends Counting implements Allocator {
   protected override release(enough: number): void {
     if (this.pinned) return;
     let released = 0;
-    for (const slab of [...this.#slabs.values()]) {
+    for (const slab of [...this.#slabs]) {
       if (released >= enough) return;
-      if (slab.free.length !== 1 || slab.free[0]!.length !== slab.buffer.byteLength) continue;
-      released += slab.buffer.byteLength;
-      this.#slabs.delete(slab.buffer);
-      this.reservedBytes -= slab.buffer.byteLength;
-      this.#memory.release(slab.buffer);
+      if (slab.free.length !== 1 || slab.free[0]!.length !== slab.byteLength) continue;
+      released += slab.byteLength;
+      this.#slabs.delete(slab);
+      this.giveBack(slab);
     }
   }
 
-  #grow(need: number): Slab {
+  #grow(need: number): { readonly slab: Slab; readonly index: number } {
     this.makeRoom(need);
-    const share = roundUp(this.reservedBytes * growth, this.#memory.alignment);
+    const share = roundUp(this.held * growth, this.memory.alignment);
     const usual = Math.min(Math.max(share, this.#slabBytes), largestSlab * this.#slabBytes);
-    const buffer = this.#take(need, usual);
-    const slab: Slab = { buffer, free: [{ offset: 0, length: buffer.byteLength }] };
-    this.#slabs.set(buffer, slab);
-    this.reservedBytes += buffer.byteLength;
-    return slab;
+    const source = this.take(need, () => this.#newBuffer(need, usual));
+    const slab: Slab = { ...source, free: [{ offset: source.byteOffset, length: source.byteLength }] };
+    this.#slabs.add(slab);
+    return { slab, index: 0 };
   }
 
-  #take(need: number, usual: number): DeviceBuffer {
-    if (usual <= need) return this.#memory.allocate(need);
+  #newBuffer(need: number, usual: number): DeviceBuffer {
+    if (usual <= need) return this.memory.allocate(need);
     try {
-      return this.#memory.allocate(usual);
+      return this.memory.allocate(usual);
     } catch {
-      return this.#memory.allocate(need);
+      return this.memory.allocate(need);
     }
   }
+}
+
+interface WholeBlock extends Block {
+  readonly source: Source;
 }
 
 /**
@@ -177,50 +233,55 @@ class SlabAllocator extends Counting implements Allocator {
  * of what is pinned anyway, as much again.
  */
 class WholeAllocator extends Counting implements Allocator {
-  readonly #memory: Memory;
-  readonly #free: DeviceBuffer[] = []; // ascending by size
-
-  constructor(memory: Memory) {
-    super();
-    this.#memory = memory;
-  }
+  readonly #free: Source[] = []; // ascending by size
 
   allocate(byteLength: number): Block {
-    const need = roundUp(byteLength, this.#memory.alignment);
-    const at = this.#free.findIndex((b) => b.byteLength >= need);
-    let buffer: DeviceBuffer;
-    const wasted = at < 0 ? Number.POSITIVE_INFINITY : this.#free[at]!.byteLength - need;
-    if (at >= 0 && wasted <= need * mostWasted[this.pinned ? 'pinned' : 'free'] + 1024)
-      buffer = this.#free.splice(at, 1)[0]!;
-    else {
-      this.makeRoom(need);
-      buffer = this.#memory.allocate(need);
-      this.reservedBytes += buffer.byteLength;
-    }
-    this.count(need);
-    return { buffer, byteOffset: 0, byteLength: need, owner: this };
+    const need = roundUp(byteLength, this.memory.alignment);
+    const kept = this.#reuse(need);
+    if (!kept) this.makeRoom(need);
+    return this.#block(kept ?? this.take(need, () => this.memory.allocate(need)), need);
   }
 
-  free({ buffer, byteLength }: Block): void {
-    this.uncount(byteLength);
-    const at = this.#free.findIndex((b) => b.byteLength >= buffer.byteLength);
-    this.#free.splice(at < 0 ? this.#free.length : at, 0, buffer);
+  lend(byteLength: number): Block | undefined {
+    const need = roundUp(byteLength, this.memory.alignment);
+    const kept = this.#reuse(need);
+    return kept && this.#block(kept, kept.byteLength);
+  }
+
+  #reuse(need: number): Source | undefined {
+    const at = this.#free.findIndex((s) => s.byteLength >= need);
+    if (at < 0) return undefined;
+    const wasted = this.#free[at]!.byteLength - need;
+    if (wasted > need * mostWasted[this.pinned ? 'pinned' : 'free'] + 1024) return undefined;
+    return this.#free.splice(at, 1)[0];
+  }
+
+  #block(source: Source, byteLength: number): WholeBlock {
+    this.count(byteLength);
+    return { buffer: source.buffer, byteOffset: 0, byteLength, owner: this, source };
+  }
+
+  free(block: Block): void {
+    this.uncount(block.byteLength);
+    const { source } = block as WholeBlock;
+    const at = this.#free.findIndex((s) => s.byteLength >= source.byteLength);
+    this.#free.splice(at < 0 ? this.#free.length : at, 0, source);
   }
 
   /** Free buffers go back, the largest first. */
   protected override release(enough: number): void {
     if (this.pinned) return;
     for (let released = 0; released < enough && this.#free.length; ) {
-      const buffer = this.#free.pop()!;
-      released += buffer.byteLength;
-      this.reservedBytes -= buffer.byteLength;
-      this.#memory.release(buffer);
+      const source = this.#free.pop()!;
+      released += source.byteLength;
+      this.giveBack(source);
     }
   }
 }
 
-export function createAllocator(memory: Memory): Allocator {
+/** An allocator over a device's memory. `lender`: another one whose idle memory is used before more is taken from the device. */
+export function createAllocator(memory: Memory, lender?: Allocator): Allocator {
   return memory.pooling.kind === 'slab'
-    ? new SlabAllocator(memory, memory.pooling.slabBytes)
-    : new WholeAllocator(memory);
+    ? new SlabAllocator(memory, memory.pooling.slabBytes, lender)
+    : new WholeAllocator(memory, lender);
 }

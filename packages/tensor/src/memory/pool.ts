@@ -166,7 +166,7 @@ export class Pool {
   }
 
   #other(): Allocator {
-    const allocator = createAllocator(this.#memory);
+    const allocator = createAllocator(this.#memory, this.#main);
     this.#others.set(allocator, { retired: false });
     return allocator;
   }
@@ -188,7 +188,7 @@ export class Pool {
     if (!other) return;
     other.retired = true;
     allocator.trim();
-    if (allocator.reservedBytes === 0) this.#others.delete(allocator);
+    if (allocator.empty) this.#others.delete(allocator);
   }
 
   /** From here on, blocks are private to one recording, or to those that share its scratch. */
@@ -237,8 +237,8 @@ export class Pool {
 
   /** Gives memory that nothing holds back to the device. */
   trim(): void {
-    this.#main.trim();
     for (const other of this.#others.keys()) other.trim();
+    this.#main.trim();
   }
 
   #reserved(): number {
