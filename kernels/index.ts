@@ -7,6 +7,7 @@ export * from './common/contract.ts';
 export * from './common/dtype.ts';
 export * from './common/error.ts';
 export * from './common/half.ts';
+export * from './common/names.ts';
 export * from './common/philox.ts';
 export * from './common/quant.ts';
 export * from './common/view.ts';

@@ -1,8 +1,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { nearest } from '@lowrank/lora';
-import { type Backend, LowrankError } from '@lowrank/tensor';
+import { type Backend, LowrankError, nearest } from '@lowrank/tensor';
 
 export interface OpenOptions {
   readonly threads?: number | undefined;

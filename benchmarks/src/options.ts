@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { editDistance, nearest } from '@lowrank/lora';
-import { LowrankError } from '@lowrank/tensor';
+import { editDistance, LowrankError, nearest } from '@lowrank/tensor';
 import { backendNames, checkBackendNames } from './backends.ts';
 
 const suiteNames = ['ops', 'train', 'load', 'quality'] as const;

@@ -1,4 +1,4 @@
-import { nearest } from '@lowrank/lora';
+import { nearest } from '@lowrank/tensor';
 import { type CommandName, commandNames } from './options/commands.ts';
 import { messageOf, UsageError } from './options/error.ts';
 import { commandHelp, generalHelp } from './options/help.ts';

@@ -1,4 +1,4 @@
-import { check, LowrankError } from '@lowrank/tensor';
+import { check, checkNames, LowrankError } from '@lowrank/tensor';
 
 export type LoraBias = 'none' | 'all' | 'lora_only';
 export type InitLoraWeights = boolean | 'gaussian';
@@ -41,8 +41,28 @@ const defaultTargets: Readonly<Record<string, readonly string[]>> = {
   qwen3: ['q_proj', 'v_proj'],
 };
 
+/** Every field, so that a name that is none is found: PEFT's own spelling, most of all. */
+const fields = {
+  r: true,
+  loraAlpha: true,
+  loraDropout: true,
+  targetModules: true,
+  excludeModules: true,
+  bias: true,
+  useRslora: true,
+  rankPattern: true,
+  alphaPattern: true,
+  layersToTransform: true,
+  layersPattern: true,
+  modulesToSave: true,
+  initLoraWeights: true,
+  taskType: true,
+  baseModelNameOrPath: true,
+} as const satisfies Record<keyof LoraConfig, true>;
+
 /** Fills in PEFT's defaults and checks every field. `modelType` finds default targets. */
 export function resolveConfig(config: Partial<LoraConfig>, modelType?: string): LoraConfig {
+  checkNames('lora', config, Object.keys(fields));
   const targetModules = config.targetModules ?? (modelType ? defaultTargets[modelType] : undefined);
   check(
     targetModules !== undefined && targetModules.length > 0,

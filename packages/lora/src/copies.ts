@@ -8,12 +8,12 @@ import {
   type LinearWeight,
   LowrankError,
   type Module,
+  nearest,
   noGrad,
   scope,
   type Tensor,
 } from '@lowrank/tensor';
 import type { LoraConfig } from './config.ts';
-import { nearest } from './match.ts';
 
 /** A parameter of the base that an adapter replaces by a copy, f32, which it trains. */
 export interface TrainedCopy {
@@ -102,21 +102,33 @@ export class Copies {
 
   /**
    * Fresh copies of what a configuration trains whole: `modulesToSave`, each name by PEFT's rule (the end of a module's path; everything
-   * in it counts), and biases as `bias` says. The base's own must be in place. Throws where a name matches nothing, or what is quantized.
+   * in it counts), and biases as `bias` says. The base's own must be in place. Throws where a name matches nothing, or what is quantized,
+   * and where no bias is there to train unless `lenient`.
    */
-  make(config: LoraConfig, targets: readonly string[]): Map<string, TrainedCopy> {
+  make(config: LoraConfig, targets: readonly string[], lenient: boolean): Map<string, TrainedCopy> {
     const out = new Map<string, TrainedCopy>();
     try {
       for (const name of config.modulesToSave ?? []) this.#copyModules(name, targets, out);
-      if (config.bias !== 'none')
-        for (const [path, m] of this.#model.namedModules())
-          if (m instanceof Linear && m.bias && (config.bias === 'all' || targets.includes(path)))
-            this.#copy(`${path}.bias`, 'bias', m, 'bias', m.bias, out);
+      if (config.bias !== 'none') this.#copyBiases(config, targets, lenient, out);
     } catch (error) {
       for (const { tensor } of out.values()) tensor.dispose();
       throw error;
     }
     return out;
+  }
+
+  #copyBiases({ bias }: LoraConfig, targets: readonly string[], lenient: boolean, out: Map<string, TrainedCopy>): void {
+    const found = [...this.#model.namedModules()].flatMap(([path, m]) =>
+      m instanceof Linear && m.bias && (bias === 'all' || targets.includes(path)) ? [{ path, m, own: m.bias }] : [],
+    );
+    check(
+      lenient || found.length > 0,
+      'lora',
+      'bias finds none to train',
+      () => `${bias}, and ${bias === 'all' ? 'no linear layer' : 'no target'} of the model has a bias`,
+      'Leave it out',
+    );
+    for (const { path, m, own } of found) this.#copy(`${path}.bias`, 'bias', m, 'bias', own, out);
   }
 
   #copyModules(name: string, targets: readonly string[], out: Map<string, TrainedCopy>): void {

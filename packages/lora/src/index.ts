@@ -10,7 +10,7 @@ export {
 export type { TrainedCopy } from './copies.ts';
 export type { Counts } from './count.ts';
 export { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair } from './layer.ts';
-export { type Candidate, editDistance, layerOf, matchTargets, nearest, rankAndScale } from './match.ts';
+export { type Candidate, layerOf, matchTargets, rankAndScale } from './match.ts';
 export { type Adapter, LoraModel } from './model.ts';
 export { type AdapterFiles, adapterFiles, loadAdapter, saveAdapter } from './peft-files.ts';
 export { peftTensors } from './peft-keys.ts';

@@ -6,6 +6,7 @@ import {
   gather,
   type Linear,
   type LinearAdapter,
+  LowrankError,
   matmul,
   type Tensor,
   transpose,
@@ -94,6 +95,11 @@ export class LoraEmbeddingLayer implements EmbeddingAdapter {
 
 function requireSeed(state: LoraState): Tensor {
   if (!state.seed)
-    throw new TypeError('lora: dropout in training needs a seed: set `lora.seed` to a u32 [4] tensor (Device.seed)');
+    throw new LowrankError(
+      'lora',
+      'dropout in training needs a seed',
+      '',
+      'Set `lora.seed` to a u32 [4] tensor (Device.seed), and give it to the trainer as dropoutSeed',
+    );
   return state.seed;
 }

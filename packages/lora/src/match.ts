@@ -1,4 +1,4 @@
-import { LowrankError } from '@lowrank/tensor';
+import { LowrankError, nearest } from '@lowrank/tensor';
 import type { LoraConfig } from './config.ts';
 
 /** One adaptable module: where it is, and what it is. */
@@ -40,25 +40,6 @@ export function layerOf(path: string, patterns?: string | readonly string[]): nu
     if (found) return Number(found[1]);
   }
   return undefined;
-}
-
-/** Letters to change, insert or delete to turn a into b. */
-export function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++)
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-    row = next;
-  }
-  return row[b.length]!;
-}
-
-/** The few of `names` that look most like `name`. */
-export function nearest(name: string, names: Iterable<string>, count = 3): string[] {
-  const short = (s: string) => s.split('.').at(-1)!;
-  const score = (s: string) => Math.min(editDistance(name, s), editDistance(short(name), short(s)));
-  return [...new Set(names)].sort((a, b) => score(a) - score(b) || (a < b ? -1 : 1)).slice(0, count);
 }
 
 /** Distinct last parts of paths: what users name targets by. */

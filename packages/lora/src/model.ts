@@ -89,8 +89,15 @@ export class LoraModel implements Disposable {
     this.#state.seed = seed;
   }
 
-  /** Adds an adapter with fresh weights and, as the first one, sets it. Random numbers depend on `seed` and the layer alone. */
-  addAdapter(name: string, config: Partial<LoraConfig>, options: { seed?: number } = {}): Adapter {
+  /**
+   * Adds an adapter with fresh weights and, as the first one, sets it. Random numbers depend on `seed` and the layer alone. `lenient` is for
+   * configurations that PEFT wrote, which may ask for biases where there are none.
+   */
+  addAdapter(
+    name: string,
+    config: Partial<LoraConfig>,
+    options: { readonly seed?: number; readonly lenient?: boolean } = {},
+  ): Adapter {
     check(!this.#adapters.has(name), 'lora', 'an adapter of this name is there already', name);
     check(
       /^[^./\\]+$/.test(name),
@@ -104,7 +111,7 @@ export class LoraModel implements Disposable {
     this.#placeCopies([...this.#settled]);
     let copies: Map<string, TrainedCopy> | undefined;
     try {
-      copies = this.#copies.make(resolved, targets);
+      copies = this.#copies.make(resolved, targets, options.lenient ?? false);
       const pairs = this.#pairs(resolved, targets, candidates, options.seed ?? 0);
       for (const [path, pair] of pairs) this.#layer(path).pairs.set(name, pair);
       this.#adapters.set(name, { name, config: resolved, pairs, copies });

@@ -1,7 +1,6 @@
 import { type ByteSource, openSafetensors, serializeSafetensors } from '@lowrank/formats';
-import { bf16ToF32, decode, f16ToF32, LowrankError, sameShape } from '@lowrank/tensor';
+import { bf16ToF32, decode, f16ToF32, LowrankError, nearest, sameShape } from '@lowrank/tensor';
 import { fromPeftJson, type LoraConfig, toPeftJson } from './config.ts';
-import { nearest } from './match.ts';
 import type { Adapter, LoraModel } from './model.ts';
 import { isBaseCopy, moduleOfKey, peftTensors } from './peft-keys.ts';
 
@@ -94,7 +93,7 @@ export async function loadAdapter(
       throw new LowrankError('adapter', 'adapter_config.json is not JSON', error.message);
     throw error;
   }
-  const adapter = lora.addAdapter(name, fromPeftJson(json));
+  const adapter = lora.addAdapter(name, fromPeftJson(json), { lenient: true });
   try {
     const file = await openSafetensors(await files.open(weightsFile));
     try {

@@ -120,6 +120,7 @@ describe('configurations that cannot be meant', () => {
     [{ bias: 'some' }, 'bias must be none, all or lora_only'],
     [{ initLoraWeights: 'pissa' }, 'unknown initLoraWeights: pissa'],
     [{ targetModules: [] }, 'targetModules is needed'],
+    [{ lora_alpha: 16 }, 'lora: unknown option: lora_alpha. Did you mean loraAlpha?'],
   ])('%o', (o, message) => {
     expect(() => config(o)).toThrow(message);
   });
@@ -248,7 +249,7 @@ describe('adapters on one base', () => {
     lora.addAdapter('a', { targetModules: ['q_proj', 'o_proj'], loraDropout: 0.5, initLoraWeights: false });
     const still = await logits();
     lora.training = true;
-    await expect(logits()).rejects.toThrow('dropout in training needs a seed');
+    await expect(logits()).rejects.toThrow('lora: dropout in training needs a seed. Set `lora.seed`');
     const seed = keep(device.seed(1));
     lora.seed = seed;
     const one = await logits();
@@ -320,6 +321,18 @@ describe('parameters trained whole', () => {
       'model.layers.0.self_attn.k_proj.bias',
       'model.layers.0.self_attn.v_proj.bias',
     ]);
+    close();
+  });
+
+  test('a bias that nothing has is an error, but not in an adapter that PEFT wrote', async () => {
+    const { lora, close } = await setUp('qwen2'); // biases on q, k and v alone
+    const add = (targetModules: string[], lenient = false) =>
+      lora.addAdapter('a', { targetModules, bias: 'lora_only' }, { lenient });
+    expect(() => add(['o_proj'])).toThrow(
+      'lora: bias finds none to train: lora_only, and no target of the model has a bias. Leave it out',
+    );
+    expect(lora.adapters.size).toBe(0);
+    expect(add(['o_proj'], true).copies.size).toBe(0);
     close();
   });
 

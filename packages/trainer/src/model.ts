@@ -1,6 +1,5 @@
-import { check, isFloat, type Module, type RecomputePolicy, type Tensor } from '@lowrank/tensor';
+import { check, isFloat, type Module, nearest, type RecomputePolicy, type Tensor } from '@lowrank/tensor';
 import { type Dataset, ignored } from './data/dataset.ts';
-import { nearest } from './nearest.ts';
 
 /** What a model is told about a batch besides its ids. */
 export interface HiddenInput {

@@ -1,4 +1,4 @@
-import { check, type Device, type RecomputePolicy, type Tensor } from '@lowrank/tensor';
+import { check, checkNames, type Device, type RecomputePolicy, type Tensor } from '@lowrank/tensor';
 import type { AnomalyMonitor } from './anomaly.ts';
 import type { Callbacks } from './callbacks.ts';
 import type { CheckpointStore } from './checkpoint.ts';
@@ -8,7 +8,7 @@ import type { MetricsSink } from './metrics.ts';
 import type { TrainableModel } from './model.ts';
 import type { AdamWOptions } from './optim/adamw.ts';
 import type { GroupOptions } from './optim/groups.ts';
-import type { Schedule } from './optim/schedule.ts';
+import { type Schedule, schedules } from './optim/schedule.ts';
 import type { SgdOptions } from './optim/sgd.ts';
 import type { TrainerState } from './state.ts';
 
@@ -88,10 +88,89 @@ export interface TrainerOptions extends TrainerSettings, Callbacks {
   readonly signal?: AbortSignal | undefined;
   /** Names the op where a loss that is not finite began; the device must run on its backend. */
   readonly anomalies?: AnomalyMonitor | undefined;
+  /**
+   * What else a resumed run must share, that the trainer does not see: an adapter's scale, the format of the base. Checkpoints keep it, and
+   * one of a run with other facts is refused.
+   */
+  readonly identity?: Readonly<Record<string, string | number | boolean>> | undefined;
+}
+
+/** Every option, so that a name that is none is found. */
+const names = {
+  batchSize: true,
+  gradientAccumulationSteps: true,
+  numEpochs: true,
+  maxSteps: true,
+  learningRate: true,
+  lrScheduler: true,
+  warmupSteps: true,
+  weightDecay: true,
+  decay: true,
+  groups: true,
+  optimizer: true,
+  maxGradNorm: true,
+  seed: true,
+  shuffle: true,
+  groupByLength: true,
+  packing: true,
+  rowLength: true,
+  padTo: true,
+  padToMultipleOf: true,
+  recompute: true,
+  offload: true,
+  chunkRows: true,
+  record: true,
+  recordedShapes: true,
+  flatten: true,
+  loggingSteps: true,
+  evalSteps: true,
+  evalBatchSize: true,
+  saveSteps: true,
+  earlyStopping: true,
+  loadBestAtEnd: true,
+  device: true,
+  model: true,
+  data: true,
+  evalData: true,
+  dropoutSeed: true,
+  checkpoints: true,
+  checkpointFiles: true,
+  metrics: true,
+  signal: true,
+  anomalies: true,
+  identity: true,
+  onStep: true,
+  onLog: true,
+  onEvaluate: true,
+  onSave: true,
+} as const satisfies Record<keyof TrainerOptions, true>;
+
+/** Options that are one of a few words, and those words. */
+const words = {
+  decay: ['matrices', 'all'],
+  padTo: ['longest', 'max'],
+  recompute: ['none', 'selective', 'block'],
+  record: ['auto', 'off'],
+  flatten: ['auto', 'off'],
+} as const satisfies { readonly [K in keyof TrainerSettings]?: readonly TrainerSettings[K][] };
+
+function validateWords(o: TrainerOptions): void {
+  const oneOf = (name: string, value: unknown, known: readonly unknown[]) =>
+    check(
+      value === undefined || known.includes(value),
+      'train',
+      `${name} must be one of ${known.join(', ')}`,
+      String(value),
+    );
+  for (const [name, known] of Object.entries(words)) oneOf(name, o[name as keyof typeof words], known);
+  oneOf('optimizer.kind', o.optimizer?.kind, ['adamw', 'sgd']);
+  if (typeof o.lrScheduler !== 'function') oneOf('lrScheduler', o.lrScheduler, schedules);
 }
 
 /** Throws on settings that cannot be meant. */
 function validate(o: TrainerOptions): void {
+  checkNames('train', o, Object.keys(names));
+  validateWords(o);
   const whole = (name: keyof TrainerSettings, least = 1) => {
     const value = o[name] as number | undefined;
     check(
@@ -194,7 +273,7 @@ export function resolve(options: TrainerOptions): Resolved {
   };
 }
 
-/** What a resumed run must share with the one it goes on from. */
+/** What a resumed run must share with the one it goes on from; facts of the caller's own are among them. */
 export function settingsOf(o: Resolved, plan: BatchPlan, trainable: number): TrainerState['settings'] {
   const { batchSize, gradientAccumulationSteps, shuffle, groupByLength, packing, padTo, padToMultipleOf, rowLength } =
     plan.options;
@@ -212,5 +291,6 @@ export function settingsOf(o: Resolved, plan: BatchPlan, trainable: number): Tra
     optimizer: o.optimizer.kind,
     flatten: o.flatten ?? 'auto',
     trainable,
+    ...o.identity,
   };
 }

@@ -60,7 +60,7 @@ export function checkSettings(saved: TrainerState, now: TrainerState['settings']
     throw new LowrankError(
       'resume',
       'the run was set up otherwise',
-      `${where}: ${differ.map((n) => `${n} ${saved.settings[n]} then, ${now[n]} now`).join('; ')}`,
+      `${where}: ${differ.map((n) => `${n} ${saved.settings[n] ?? 'not said'} then, ${now[n] ?? 'not said'} now`).join('; ')}`,
       'Give the same settings and data, or start a new run in another folder',
     );
 }

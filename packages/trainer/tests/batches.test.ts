@@ -125,6 +125,11 @@ describe('batches', () => {
     expect(inOrder.batches(0).flat(2)).toEqual(data.samples.map((_, i) => i));
     const shapes = new Set(Array.from({ length: plan.steps(0) }, (_, p) => plan.step(0, p)[0]!.shape.join()));
     expect([...shapes]).toEqual(['2,128']);
+    // a batch that all of the data do not fill holds no rows of padding
+    const rest = new BatchPlan(data.slice(0, 5), { batchSize: 64, packing: true, rowLength: 60 });
+    const [batch] = rest.step(0, 0);
+    expect(batch!.shape).toEqual([rest.batches(0)[0]!.length, 64]);
+    expect(batch!.samples.flat()).toHaveLength(5);
   });
 
   test('steps of epochs, and settings that cannot be meant', () => {

@@ -205,6 +205,10 @@ test('what does not fit is refused, and nothing is touched', async () => {
       });
     await session(device, { checkpoints }, async (t) => expect(await t.resume()).toBeUndefined());
     await session(device, { checkpoints, maxSteps: 1 }, (t) => t.train());
+    const scaled = new MemoryCheckpoints();
+    await session(device, { checkpoints: scaled, maxSteps: 1, identity: { loraAlpha: 16 } }, (t) => t.train());
+    expect(await fails({ identity: { loraAlpha: 64 } }, scaled)).toMatch(/: loraAlpha 16 then, 64 now/);
+    expect(await fails({}, scaled)).toMatch(/: loraAlpha 16 then, not said now/);
     expect(await fails({ seed: 8 })).toMatch(
       /resume: the run was set up otherwise: memory, step 1: seed 7 then, 8 now/,
     );

@@ -1,6 +1,7 @@
 import { type Backend, Device, keep, nullBackend, type Tensor, tracing } from '@lowrank/tensor';
 import { describe, expect, test } from 'vitest';
 import {
+  type CheckpointStore,
   Dataset,
   detectAnomalies,
   type EvaluationRecord,
@@ -121,6 +122,29 @@ describe('a run', () => {
     });
   });
 
+  test('best parameters whose checkpoint is gone are missed', async () => {
+    await withDevice(async (device) => {
+      const kept = new MemoryCheckpoints();
+      const forgetful: CheckpointStore = { save: (c) => kept.save(c), load: async () => undefined };
+      const { data } = await recordedData();
+      const options = {
+        data: data.slice(0, 6),
+        evalData: data.slice(6, 10),
+        maxSteps: 4,
+        evalSteps: 1,
+        learningRate: 1, // leads away from the first step's parameters
+        loadBestAtEnd: true,
+        checkpoints: forgetful,
+      };
+      await withTrainer(device, options, async ({ trainer }) => {
+        await expect(trainer.train()).rejects.toThrow(
+          /checkpoint: the best one is gone: step \d.*the last one holds step 4/,
+        );
+      });
+      expect(kept.steps).toContain(4);
+    });
+  });
+
   test('evaluation does not depend on how data are cut into batches', async () => {
     await withDevice(async (device) => {
       const data = randomData(23);
@@ -179,6 +203,12 @@ describe('a run', () => {
       expect(make({ seed: 1.5 })).toThrow(/seed/);
       const narrow = { ...trainable(base, lora.parameters), vocabSize: 100 };
       expect(make({ model: narrow })).toThrow(/id that the model does not know: \d+, its vocabulary has 100/);
+      expect(make({ learning_rate: 1 } as object)).toThrow('unknown option: learning_rate. Did you mean learningRate?');
+      expect(make({ lrScheduler: 'cosin', warmupSteps: 9 } as object)).toThrow(
+        'train: lrScheduler must be one of constant, linear, cosine: cosin',
+      );
+      expect(make({ optimizer: { kind: 'adam' } } as object)).toThrow('optimizer.kind must be one of adamw, sgd: adam');
+      expect(make({ recompute: 'full' } as object)).toThrow('recompute must be one of none, selective, block: full');
       expect(make({ evalSteps: 5 })).toThrow(/needs evalData/);
       expect(make({ saveSteps: 5 })).toThrow(/checkpoint store/);
       expect(make({ earlyStopping: { patience: 1 }, evalData: randomData(1) })).toThrow(/needs evalSteps/);

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { nearest } from '@lowrank/lora';
+import { nearest } from '@lowrank/tensor';
 import { parse as parseYaml } from 'yaml';
 import { parseBytes } from '../report/format.ts';
 import { type CommandName, commandNames, commands, optionsOf } from './commands.ts';

@@ -1,8 +1,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { nearest } from '@lowrank/lora';
-import { type Backend, LowrankError, type Memory, replacing } from '@lowrank/tensor';
+import { type Backend, LowrankError, type Memory, nearest, replacing } from '@lowrank/tensor';
 import { bytes } from '../report/format.ts';
 
 export interface BackendOptions {

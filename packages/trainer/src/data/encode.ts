@@ -1,4 +1,4 @@
-import { check, LowrankError } from '@lowrank/tensor';
+import { check, checkNames, LowrankError } from '@lowrank/tensor';
 import { Pacer } from '../pause.ts';
 import { chatSpans, learntLength } from './chat.ts';
 import { Dataset, ignored, type Sample } from './dataset.ts';
@@ -25,6 +25,19 @@ export interface EncodeOptions extends Templates {
   readonly appendEos?: boolean;
   readonly onProgress?: (records: number) => void;
 }
+
+const names = {
+  prompt: true,
+  completion: true,
+  text: true,
+  lossOn: true,
+  maxLength: true,
+  truncation: true,
+  contextLength: true,
+  onMasked: true,
+  appendEos: true,
+  onProgress: true,
+} as const satisfies Record<keyof EncodeOptions, true>;
 
 /** Ids and labels, not yet cut. */
 interface Encoded {
@@ -107,6 +120,7 @@ export async function encodeDataset(
   tokenizer: DataTokenizer,
   options: EncodeOptions = {},
 ): Promise<Dataset> {
+  checkNames('data', options, Object.keys(names));
   const { maxLength, contextLength, onMasked = 'error', truncation = true } = options;
   check(
     maxLength === undefined || (Number.isInteger(maxLength) && maxLength >= 2),
@@ -157,6 +171,7 @@ export async function encodeDataset(
     options.onProgress?.(number);
     await pacer.breathe();
   }
+  check(number > 0, 'data', 'there are no records');
   check(
     samples.length > 0,
     'data',

@@ -110,14 +110,15 @@ export class BatchPlan {
   /** The batches of one step of an epoch. */
   step(epoch: number, position: number): Batch[] {
     const k = this.options.gradientAccumulationSteps;
-    return this.batches(epoch)
-      .slice(position * k, position * k + k)
-      .map((rows) => this.collate(rows));
+    const batches = this.batches(epoch);
+    const minRows = batches[0]?.length ?? 0;
+    return batches.slice(position * k, position * k + k).map((rows) => this.collate(rows, minRows));
   }
 
-  collate(rows: readonly (readonly number[])[]): Batch {
-    const { packing, padTo, padToMultipleOf, rowLength, batchSize } = this.options;
-    if (packing) return collate(this.dataset, rows, rowLength!, { packed: true, minRows: batchSize });
+  /** A batch of these rows. Packed ones are filled up to `minRows`, so that all of an epoch have one shape. */
+  collate(rows: readonly (readonly number[])[], minRows = 0): Batch {
+    const { packing, padTo, padToMultipleOf, rowLength } = this.options;
+    if (packing) return collate(this.dataset, rows, rowLength!, { packed: true, minRows });
     if (padTo === 'max') return collate(this.dataset, rows, rowLength!);
     const longest = rows.reduce(
       (most, row) =>

@@ -1,5 +1,5 @@
-import { LowrankError } from '@lowrank/tensor';
-import { nearest } from '../nearest.ts';
+import { LowrankError, nearest } from '@lowrank/tensor';
+
 import type { SourceRecord } from './input.ts';
 
 const hole = /\{\{|\}\}|\{([^{}]*)\}/g;

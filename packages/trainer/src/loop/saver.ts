@@ -71,10 +71,18 @@ export class Saver {
     return saved.state.step;
   }
 
-  /** Puts the best parameters in place. */
+  /** Puts the best parameters in place. Throws where their checkpoint is gone. */
   async loadBest(): Promise<void> {
-    if (this.#state.best?.step === this.#state.step) return;
-    const best = await this.#store.load('best');
-    if (best) await restore(best.tensors, [...this.#entries()], best.where);
+    const { best, step } = this.#state;
+    if (!best || best.step === step) return;
+    const saved = await this.#store.load(best.step);
+    if (!saved)
+      throw new LowrankError(
+        'checkpoint',
+        'the best one is gone',
+        `step ${best.step}, evaluation loss ${best.loss}; the last one holds step ${step}`,
+        'Leave out loadBestAtEnd, or give the store that holds it',
+      );
+    await restore(saved.tensors, [...this.#entries()], saved.where);
   }
 }

@@ -1,5 +1,4 @@
-import { check, type Tensor } from '@lowrank/tensor';
-import { nearest } from '../nearest.ts';
+import { check, nearest, type Tensor } from '@lowrank/tensor';
 
 /** Parameters that learn otherwise. The first group that matches a name takes it. */
 export interface GroupOptions {

@@ -1,6 +1,9 @@
 import { check } from '@lowrank/tensor';
 
-export type Schedule = 'constant' | 'linear' | 'cosine' | ((step: number, totalSteps: number) => number);
+/** Schedules by name. */
+export const schedules = ['constant', 'linear', 'cosine'] as const;
+
+export type Schedule = (typeof schedules)[number] | ((step: number, totalSteps: number) => number);
 
 /**
  * The factor of the learning rate at a step (from 0) of a run of `total` steps, as transformers' schedulers give it: up from 0 over
@@ -12,7 +15,7 @@ export function scheduleFactor(kind: Schedule, step: number, total: number, warm
   if (kind === 'constant') return 1;
   const progress = (step - warmup) / Math.max(1, total - warmup);
   if (kind === 'linear') return Math.max(0, 1 - progress);
-  check(kind === 'cosine', 'train', 'unknown schedule', String(kind), 'Known: constant, linear, cosine');
+  check(kind === 'cosine', 'train', 'unknown schedule', String(kind), `Known: ${schedules.join(', ')}`);
   return Math.max(0, 0.5 * (1 + Math.cos(Math.PI * progress)));
 }
 
