@@ -184,6 +184,8 @@ describe('data', () => {
 
   test('a missing file, a broken line, a missing column', async () => {
     expect(await train(join(folder, 'none.jsonl'))).toContain('no such file');
+    const empty = file('empty.jsonl', '\n');
+    expect(await train(empty)).toContain(`the file holds no records: ${empty}`);
     const broken = file('broken.jsonl', '{"prompt":"a","completion":"b"}\n{"prompt":"a",\n');
     expect(await train(broken)).toMatch(
       /line is not JSON: .*broken\.jsonl.*line 2|line is not JSON: line 2.*broken\.jsonl/,

@@ -100,4 +100,30 @@ test('other data or settings do not go with a checkpoint', async () => {
   const done = await run(...shortRun(other, join(folder, 'whole'), ...options, '--resume'));
   expect(done.code).toBe(1);
   expect(done.stderr).toContain('the run was set up otherwise');
+  // what scales the adapter, and the base beneath it, are part of what a checkpoint's numbers mean
+  const record = readFileSync(join(folder, 'whole/lowrank.json'), 'utf8');
+  for (const [more, message] of [
+    [['--lora-alpha', '64'], '--lora-alpha 8 then, 64 now'],
+    [['--method', 'lora'], 'method qlora then, lora now'],
+    [['--quant-type', 'fp4'], '--quant-type nf4 then, fp4 now'],
+  ] as const) {
+    const refused = await run(...shortRun(data, join(folder, 'whole'), ...options, ...more, '--resume'));
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain(message);
+  }
+  expect(readFileSync(join(folder, 'whole/lowrank.json'), 'utf8')).toBe(record);
+});
+
+test('a run that begins at a checkpoint of another folder ends with the best of both', async () => {
+  const [first, second] = [join(folder, 'first'), join(folder, 'second')];
+  const evaluated = ['--eval-rows', '4', '--eval-steps', '2', '--load-best-at-end', '--json'];
+  const begun = await run(...shortRun(data, first, ...evaluated, '--learning-rate', '1e-2'));
+  expect(begun.code, begun.stderr).toBe(0);
+  // steps that lead away from it
+  const far = ['--max-steps', '6', '--learning-rate', '1', '--resume', join(first, 'checkpoint-2')];
+  const done = await run(...shortRun(data, second, ...evaluated, ...far));
+  expect(done.code, done.stderr).toBe(0);
+  expect(done.lines().at(-1)).toMatchObject({ step: 6, best: { step: 2 } });
+  const weights = (path: string) => readFileSync(join(path, 'adapter_model.safetensors')).toString('base64');
+  expect(weights(second)).toBe(weights(first));
 });

@@ -93,6 +93,8 @@ test('eval gives the loss that training ended with, on the base that the adapter
   expect(after.loss).toBeCloseTo(last.loss, 5);
   const base = await evaluate('--model', 'bundled');
   expect(after.loss).toBeLessThan(base.loss - 1);
+  // a checkpoint is an adapter of the same run
+  expect(await evaluate('--adapter', join(adapter, `checkpoint-${steps}`))).toMatchObject({ loss: after.loss });
 });
 
 test('merged into dense weights the model is the same; into NF4 the report says what was lost', async () => {

@@ -14,7 +14,7 @@ import { storedDtypes } from '../run/files.ts';
 import { type FineTuned, fineTune, type Run } from '../run/fine-tune.ts';
 import { checkFits, forecast } from '../run/forecast.ts';
 import { onInterrupt } from '../run/interrupt.ts';
-import { checkRunFolder, prepareRunFolder, writeWhole } from '../run/output.ts';
+import { checkRunFolder, prepareRunFolder } from '../run/output.ts';
 import { checkQuantization, findSubject, inputsOf, loadWeights, type Subject } from '../run/session.ts';
 import { makeTrainee } from '../run/training.ts';
 
@@ -91,7 +91,6 @@ export async function withRun<T>(given: Settings, ui: Console, use: (run: Run) =
     `training ${count(trainee.trainable)} of ${count(trainee.total)} numbers (${percent(trainee.trainable / trainee.total, 2)}), about ${bytes(plan.peakBytes)} of device memory at most`,
   );
   await prepareRunFolder(settings.output!, { resume });
-  await writeWhole(`${settings.output}/lowrank.json`, `${JSON.stringify(kept(settings, subject), undefined, 2)}\n`);
   const questions = questionsOf(evalData ?? data, tokenizer, settings.samples ?? 1);
   return await use({
     subject,
@@ -104,6 +103,7 @@ export async function withRun<T>(given: Settings, ui: Console, use: (run: Run) =
     evalData,
     anomalies,
     questions,
+    record: kept(settings, subject),
     signal: interrupt.signal,
     ui,
   });

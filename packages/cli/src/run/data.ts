@@ -1,9 +1,19 @@
 import type { DecoderConfig, Tokenizer } from '@lowrank/models';
 import { LowrankError } from '@lowrank/tensor';
-import { type Dataset, encodeDataset } from '@lowrank/trainer';
+import { type Dataset, encodeDataset, type SourceRecord } from '@lowrank/trainer';
 import { readFileRecords } from '@lowrank/trainer/node';
 import type { Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
+
+/** The records of a file. Throws where there are none. */
+async function* recordsOf(path: string): AsyncGenerator<SourceRecord> {
+  let none = true;
+  for await (const record of readFileRecords(path)) {
+    none = false;
+    yield record;
+  }
+  if (none) throw new LowrankError('data', 'the file holds no records', path);
+}
 
 /** Encodes the records of a file as the settings say. */
 export async function loadDataset(
@@ -14,7 +24,7 @@ export async function loadDataset(
   ui: Console,
 ): Promise<Dataset> {
   const { prompt, completion, text, maxLength, truncation, lossOn, onMasked, appendEos } = settings;
-  const data = await encodeDataset(readFileRecords(path), tokenizer, {
+  const data = await encodeDataset(recordsOf(path), tokenizer, {
     prompt,
     completion,
     text,

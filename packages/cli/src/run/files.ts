@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { openCheckpoint, openGguf } from '@lowrank/formats';
 import { fileSource } from '@lowrank/formats/node';
 import type { ModelFiles } from '@lowrank/models';
@@ -84,13 +84,27 @@ export async function storedDtypes(
   return (name) => names[tensors.get(name)?.dtype ?? ''] ?? said;
 }
 
-/** What `train` wrote about itself into an adapter folder; empty for adapters of other programs. */
+/** What `train` wrote about itself into an adapter's folder, or the one above a checkpoint; empty for adapters of other programs. */
 export async function runSettings(adapterFolder: string): Promise<Partial<Settings>> {
-  try {
-    return JSON.parse(await readFile(join(adapterFolder, 'lowrank.json'), 'utf8')) as Partial<Settings>;
-  } catch {
-    return {};
+  const checkpoint = /^checkpoint-\d+$/.test(basename(resolve(adapterFolder)));
+  for (const folder of checkpoint ? [adapterFolder, join(adapterFolder, '..')] : [adapterFolder]) {
+    const path = join(folder, 'lowrank.json');
+    if (!existsSync(path)) continue;
+    try {
+      return JSON.parse(await readFile(path, 'utf8')) as Partial<Settings>;
+    } catch (cause) {
+      throw new LowrankError(
+        'adapter',
+        'the settings of its run cannot be read',
+        `${path}: ${(cause as Error).message}`,
+        '',
+        {
+          cause,
+        },
+      );
+    }
   }
+  return {};
 }
 
 /** `base_model_name_or_path` of an adapter folder. */

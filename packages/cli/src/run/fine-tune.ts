@@ -19,9 +19,9 @@ import type { Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
 import { TrainingProgress } from '../report/progress.ts';
 import { answer, type Question } from './answers.ts';
-import { copyCompanions, diskError } from './output.ts';
+import { copyCompanions, diskError, writeWhole } from './output.ts';
 import { type Subject, weightDtype } from './session.ts';
-import { dropsOut, type Trainee, trainerSettings } from './training.ts';
+import { dropsOut, identityOf, type Trainee, trainerSettings } from './training.ts';
 
 /** A run that is ready to go. */
 export interface Run {
@@ -37,6 +37,8 @@ export interface Run {
   readonly anomalies?: AnomalyMonitor | undefined;
   /** Asked before and after. */
   readonly questions: readonly Question[];
+  /** What lowrank.json is to hold. */
+  readonly record: Readonly<Record<string, unknown>>;
   readonly signal: AbortSignal;
   readonly ui: Console;
 }
@@ -89,6 +91,7 @@ async function train(run: Run, metrics: JsonlMetrics): Promise<TrainResult> {
     metrics,
     signal,
     anomalies,
+    identity: identityOf(subject, trainee),
     onLog: ({ memory, ...record }) => {
       progress.step({ ...record, memory });
       ui.emit({ event: 'step', ...record, memoryBytes: memory.live, peakMemoryBytes: memory.peak });
@@ -118,6 +121,8 @@ async function train(run: Run, metrics: JsonlMetrics): Promise<TrainResult> {
         'Name a folder checkpoint-<step>, or the folder of a run that holds some',
       );
   }
+  // once it is clear that the run goes on: one that is refused leaves the settings of the run that was
+  await writeWhole(join(settings.output!, 'lowrank.json'), `${JSON.stringify(run.record, undefined, 2)}\n`);
   try {
     return await trainer.train();
   } catch (error) {
@@ -139,17 +144,17 @@ function checkpointStore({ output, resume, saveTotalLimit }: Settings): {
   const folder = step === undefined ? resume : dirname(resume);
   const which = step === undefined ? 'latest' : Number(step);
   if (resolve(folder) === resolve(output!)) return { store: own, which };
-  // begins in another run's folder, and saves in its own
+  // begins in another run's folder, and saves in its own; the best so far may lie in either
   const other = new FolderCheckpoints(folder);
   let begun = false;
   return {
     which,
     store: {
       save: (checkpoint) => own.save(checkpoint),
-      load: (wanted) => {
-        const from = begun ? own : other;
+      load: async (wanted) => {
+        const first = begun ? own : other;
         begun = true;
-        return from.load(wanted);
+        return (await first.load(wanted)) ?? (typeof wanted === 'number' ? other.load(wanted) : undefined);
       },
     },
   };

@@ -3,7 +3,7 @@ import type { CausalLm } from '@lowrank/models';
 import { type Device, LowrankError, type Tensor } from '@lowrank/tensor';
 import { selectParameters, type TrainableModel, type TrainerSettings } from '@lowrank/trainer';
 import { adapterOptions, flagOf, type Settings } from '../options/schema.ts';
-import { attachAdapters, type Method } from './session.ts';
+import { attachAdapters, type Method, quantOptions, type Subject } from './session.ts';
 
 /** What is trained of a model. Disposing it takes the adapter off again; the model stays. */
 export interface Trainee extends Disposable {
@@ -32,6 +32,27 @@ function loraConfig(settings: Settings, base?: string): Partial<LoraConfig> {
     initLoraWeights: initLoraWeights === 'gaussian' ? 'gaussian' : true,
     taskType: 'CAUSAL_LM',
     ...(base ? { baseModelNameOrPath: base } : {}),
+  };
+}
+
+/** What a checkpoint's numbers mean beside the settings of the loop: the base that they were learnt on, and how they are scaled. */
+export function identityOf(
+  { config, method, settings }: Subject,
+  { lora }: Pick<Trainee, 'lora'>,
+): Record<string, string | number | boolean> {
+  const { quantType, blockSize, doubleQuant } = quantOptions(settings);
+  const [adapter] = lora?.adapters.values() ?? [];
+  return {
+    method,
+    ...(method === 'qlora' && !config.quantization ? { quantType, blockSize, doubleQuant } : {}),
+    ...(adapter
+      ? {
+          loraAlpha: adapter.config.loraAlpha,
+          useRslora: adapter.config.useRslora,
+          rankPattern: JSON.stringify(adapter.config.rankPattern),
+          alphaPattern: JSON.stringify(adapter.config.alphaPattern),
+        }
+      : {}),
   };
 }
 
