@@ -102,6 +102,18 @@ describe('a generation', () => {
     expect(await all([])).toEqual([]);
   });
 
+  test.each([true, false])(
+    'is not cut short where the context of a longer neighbour ends (cache %s)',
+    async (useCache) => {
+      const long = new Array<number>(61).fill(5);
+      const [options, short] = [{ maxNewTokens: 40, useCache }, [7, 8]];
+      const together = await all([short, long], options);
+      expect(idsOf(together, 0)).toEqual(idsOf(await all(short, options)));
+      expect(idsOf(together, 1)).toEqual(idsOf(await all(long, options)));
+      expect(together.filter((t) => t.finish).map((t) => t.prompt)).toEqual([1, 0]);
+    },
+  );
+
   test('ends at the model’s own ends by default, and shows nothing of them', async () => {
     const ids = idsOf(await all([7, 7, 7], { maxNewTokens: 30 }));
     const end = ids[4]!;

@@ -22,7 +22,7 @@ export interface GeneratedToken {
 export interface GenerateOptions extends SamplingOptions {
   /** Needed for prompts that are texts, for text in the answer, and for stop strings. */
   readonly tokenizer?: Tokenizer;
-  /** 128 by default; fewer where the model's context ends before. */
+  /** 128 by default; fewer of a prompt whose context ends before. */
   readonly maxNewTokens?: number;
   /** Ends a text: strings (never shown) or token ids. */
   readonly stop?: readonly (string | number)[];
@@ -49,7 +49,8 @@ export async function* generate(
 ): AsyncGenerator<GeneratedToken, void, undefined> {
   const ids = promptIds(prompts, options.tokenizer);
   if (ids.length === 0) return;
-  const limit = limitOf(model, ids, options.maxNewTokens ?? 128);
+  const limits = limitsOf(model, ids, options.maxNewTokens ?? 128);
+  const limit = Math.max(...limits);
   const sampler = new Sampler(options);
   const rows = ids.map((_, i) => new Row(i, model, options));
   if (limit === 0) return;
@@ -60,7 +61,7 @@ export async function* generate(
     const next = logits.map((l, i) => (rows[i]!.finished ? ids[i]![0]! : sampler.pick(l, i, step)));
     for (const row of rows) {
       if (row.finished) continue;
-      const token = row.take(next[row.index]!, step === limit - 1);
+      const token = row.take(next[row.index]!, step === limits[row.index]! - 1);
       options.onToken?.(token);
       yield token;
     }
@@ -110,8 +111,8 @@ function promptIds(prompts: Prompt | readonly Prompt[], tokenizer: Tokenizer | u
   });
 }
 
-/** New tokens at most. Throws where a prompt alone fills the context, or has ids that the model does not know. */
-function limitOf(model: CausalLm, prompts: readonly (readonly number[])[], maxNewTokens: number): number {
+/** New tokens of each prompt at most. Throws where one alone fills the context, or has ids that the model does not know. */
+function limitsOf(model: CausalLm, prompts: readonly (readonly number[])[], maxNewTokens: number): number[] {
   const { vocabSize, maxPositions } = model.config;
   check(
     Number.isInteger(maxNewTokens) && maxNewTokens >= 0,
@@ -136,7 +137,7 @@ function limitOf(model: CausalLm, prompts: readonly (readonly number[])[], maxNe
       'Shorten it',
     );
   }
-  return Math.min(maxNewTokens, maxPositions - Math.max(...prompts.map((p) => p.length)));
+  return prompts.map((p) => Math.min(maxNewTokens, maxPositions - p.length));
 }
 
 /** One prompt's text as it grows. */
