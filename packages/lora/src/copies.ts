@@ -102,13 +102,13 @@ export class Copies {
 
   /**
    * Fresh copies of what a configuration trains whole: `modulesToSave`, each name by PEFT's rule (the end of a module's path; everything
-   * in it counts), and biases as `bias` says. The base's own must be in place. Throws where a name matches nothing, or what is quantized,
-   * and where no bias is there to train unless `lenient`.
+   * in it counts), and biases as `bias` says. The base's own must be in place. Throws for what is quantized, and
+   * unless `lenient` where a name matches nothing or no bias is there to train.
    */
   make(config: LoraConfig, targets: readonly string[], lenient: boolean): Map<string, TrainedCopy> {
     const out = new Map<string, TrainedCopy>();
     try {
-      for (const name of config.modulesToSave ?? []) this.#copyModules(name, targets, out);
+      for (const name of config.modulesToSave ?? []) this.#copyModules(name, targets, lenient, out);
       if (config.bias !== 'none') this.#copyBiases(config, targets, lenient, out);
     } catch (error) {
       for (const { tensor } of out.values()) tensor.dispose();
@@ -131,7 +131,7 @@ export class Copies {
     for (const { path, m, own } of found) this.#copy(`${path}.bias`, 'bias', m, 'bias', own, out);
   }
 
-  #copyModules(name: string, targets: readonly string[], out: Map<string, TrainedCopy>): void {
+  #copyModules(name: string, targets: readonly string[], lenient: boolean, out: Map<string, TrainedCopy>): void {
     const modules = [...this.#model.namedModules()].filter(([path, m]) => path !== '' && m.own().size > 0);
     const inside = (path: string) =>
       path.split('.').some((_, i, parts) =>
@@ -141,7 +141,7 @@ export class Copies {
           .endsWith(name),
       );
     const found = modules.filter(([path]) => inside(path));
-    if (!name || !found.length)
+    if (!name || (!found.length && !lenient))
       throw new LowrankError(
         'lora',
         'modulesToSave matches nothing',

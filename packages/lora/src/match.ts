@@ -7,14 +7,27 @@ export interface Candidate {
   readonly kind: 'linear' | 'embedding' | 'head';
 }
 
+/** What Python writes otherwise than JavaScript: flags of the whole pattern, names of groups, its own anchors. */
+function fromPython(pattern: string): { source: string; flags: string } {
+  const [whole, letters] = /^\(\?([imsx]+)\)/.exec(pattern) ?? ['', ''];
+  const source = pattern
+    .slice(whole.length)
+    .replace(/\(\?P<(\w+)>/g, '(?<$1>')
+    .replace(/\(\?P=(\w+)\)/g, '\\k<$1>')
+    .replace(/\\A/g, '^')
+    .replace(/\\Z/g, '$');
+  return { source: `^(?:${source})$`, flags: [...letters!].filter((c) => 'ims'.includes(c)).join('') };
+}
+
 /** Python's re.fullmatch for the patterns that PEFT configurations hold. */
 function fullMatch(pattern: string, text: string, option: string): boolean {
+  const { source, flags } = fromPython(pattern);
   let regex: RegExp;
   try {
-    regex = new RegExp(`^(?:${pattern})$`, 'u');
+    regex = new RegExp(source, `u${flags}`);
   } catch {
     try {
-      regex = new RegExp(`^(?:${pattern})$`);
+      regex = new RegExp(source, flags);
     } catch (error) {
       throw new LowrankError('lora', `${option} is not a regular expression`, JSON.stringify(pattern), '', {
         cause: error,
@@ -47,17 +60,20 @@ function shortNames(candidates: readonly Candidate[]): string[] {
   return [...new Set(candidates.map((c) => c.path.split('.').at(-1)!))];
 }
 
-function noMatch(option: string, name: string, candidates: readonly Candidate[]): never {
+function noMatch(option: string, name: string, candidates: readonly Candidate[], what = ''): never {
   throw new LowrankError(
     'lora',
-    `${option} matches nothing`,
+    `${option} matches ${what ? `no ${what}` : 'nothing'}`,
     JSON.stringify(name),
-    `Nearest: ${nearest(name, shortNames(candidates)).join(', ')}`,
+    `Nearest${what ? ` ${what}s` : ''}: ${nearest(name, shortNames(candidates)).join(', ')}`,
   );
 }
 
-/** Paths that a configuration adapts, in model order. Every name must match something; PEFT lets some of a list miss in silence. */
-export function matchTargets(candidates: readonly Candidate[], config: LoraConfig): string[] {
+/**
+ * Paths that a configuration adapts, in model order. Every name must match something; PEFT lets some of a list miss in silence, and so does
+ * `lenient`, for configurations that it wrote: there the weights beside them tell what was meant.
+ */
+export function matchTargets(candidates: readonly Candidate[], config: LoraConfig, lenient = false): string[] {
   const { targetModules, excludeModules, modulesToSave = [], layersToTransform, layersPattern } = config;
   const allLinear = typeof targetModules === 'string' && targetModules.toLowerCase() === 'all-linear';
   const excluded = (path: string) =>
@@ -65,10 +81,10 @@ export function matchTargets(candidates: readonly Candidate[], config: LoraConfi
     modulesToSave.some((name) => `.${path}.`.includes(`.${name}.`));
   const hit = ({ path, kind }: Candidate) =>
     allLinear ? kind === 'linear' : matches(path, targetModules, 'targetModules');
-  if (Array.isArray(targetModules))
+  if (Array.isArray(targetModules) && !lenient)
     for (const name of targetModules)
       if (!candidates.some((c) => endsWithName(c.path, name))) noMatch('targetModules', name, candidates);
-  if (Array.isArray(excludeModules))
+  if (Array.isArray(excludeModules) && !lenient)
     for (const name of excludeModules)
       if (!candidates.some((c) => endsWithName(c.path, name))) noMatch('excludeModules', name, candidates);
   const named = candidates.filter(hit);
@@ -79,7 +95,7 @@ export function matchTargets(candidates: readonly Candidate[], config: LoraConfi
   const found = named.filter(
     ({ path }) => !excluded(path) && (!layers || whole(path) || layers.has(layerOf(path, layersPattern) ?? -1)),
   );
-  if (layers) {
+  if (layers && !lenient) {
     const there = new Set(named.map((c) => layerOf(c.path, layersPattern)));
     for (const l of layers)
       if (!there.has(l))
@@ -102,7 +118,7 @@ export function matchTargets(candidates: readonly Candidate[], config: LoraConfi
     ['alphaPattern', config.alphaPattern],
   ] as const)
     for (const key of Object.keys(patterns))
-      if (!found.some((c) => patternHits(key, c.path, option))) noMatch(option, key, candidates);
+      if (!lenient && !found.some((c) => patternHits(key, c.path, option))) noMatch(option, key, found, 'target');
   return found.map((c) => c.path);
 }
 

@@ -91,7 +91,7 @@ export class LoraModel implements Disposable {
 
   /**
    * Adds an adapter with fresh weights and, as the first one, sets it. Random numbers depend on `seed` and the layer alone. `lenient` is for
-   * configurations that PEFT wrote, which may ask for biases where there are none.
+   * configurations that PEFT wrote, which may name what is not there: targets, layers, patterns, biases.
    */
   addAdapter(
     name: string,
@@ -107,7 +107,7 @@ export class LoraModel implements Disposable {
     );
     const resolved = resolveConfig(config, this.#modelType);
     const candidates = this.candidates();
-    const targets = matchTargets(candidates, resolved);
+    const targets = matchTargets(candidates, resolved, options.lenient);
     this.#placeCopies([...this.#settled]);
     let copies: Map<string, TrainedCopy> | undefined;
     try {

@@ -2,7 +2,7 @@ import { type ByteSource, openSafetensors, serializeSafetensors } from '@lowrank
 import { bf16ToF32, decode, f16ToF32, LowrankError, nearest, sameShape } from '@lowrank/tensor';
 import { fromPeftJson, type LoraConfig, toPeftJson } from './config.ts';
 import type { Adapter, LoraModel } from './model.ts';
-import { isBaseCopy, moduleOfKey, peftTensors } from './peft-keys.ts';
+import { isRedundant, moduleOfKey, peftTensors } from './peft-keys.ts';
 
 const configFile = 'adapter_config.json';
 const weightsFile = 'adapter_model.safetensors';
@@ -100,7 +100,7 @@ export async function loadAdapter(
       const wanted = peftTensors(lora, adapter);
       const list = (keys: string[]) =>
         `${keys.slice(0, 5).join(', ')}${keys.length > 5 ? ` and ${keys.length - 5} more` : ''}`;
-      const extra = [...file.tensors.keys()].filter((k) => !wanted.has(k) && !isBaseCopy(k));
+      const extra = [...file.tensors.keys()].filter((k) => !wanted.has(k) && !isRedundant(k));
       if (extra.length)
         throw new LowrankError(
           'adapter',

@@ -17,9 +17,12 @@ export function peftTensors(lora: LoraModel, adapter: Adapter): Map<string, Tens
   return out;
 }
 
-/** Keys that PEFT writes beside an adapted embedding: the table itself, which the base model has. */
-export function isBaseCopy(key: string): boolean {
-  return key.endsWith('.base_layer.weight');
+/**
+ * Keys that PEFT writes and that say nothing new: beside an adapted embedding the table itself, which the base model has; where all biases
+ * train, those of a module that is trained whole once more, and those of the base that it stands in for.
+ */
+export function isRedundant(key: string): boolean {
+  return /\.(base_layer\.weight|(modules_to_save|original_module)\.bias)$/.test(key);
 }
 
 /** Rank of each adapted module, read from the shapes of A; a check against configurations that were edited by hand. */

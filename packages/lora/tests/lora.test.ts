@@ -43,6 +43,10 @@ describe('targets', () => {
     ]);
     expect(paths({ targetModules: 'all-linear' }).length).toBe(9);
     expect(() => paths({ targetModules: 'q_proj' })).toThrow('matches nothing');
+    // as Python writes them
+    const q0 = ['model.layers.0.self_attn.q_proj'];
+    expect(paths({ targetModules: '(?i)MODEL.*\\.0\\..*Q_PROJ' })).toEqual(q0);
+    expect(paths({ targetModules: '\\A.*\\.(?P<layer>0)\\..*q_proj\\Z' })).toEqual(q0);
     expect(() => paths({ targetModules: '(' })).toThrow('is not a regular expression');
   });
 
@@ -59,7 +63,9 @@ describe('targets', () => {
 
   test('one bad name among good ones is an error, as is a pattern that hits nothing', () => {
     expect(() => paths({ targetModules: ['q_proj', 'v_porj'] })).toThrow('"v_porj". Nearest: v_proj');
-    expect(() => paths({ rankPattern: { k_proj: 2 } })).toThrow('rankPattern matches nothing: "k_proj"');
+    expect(() => paths({ rankPattern: { k_proj: 2 } })).toThrow(
+      'rankPattern matches no target: "k_proj". Nearest targets: q_proj',
+    );
   });
 
   test('patterns set rank and scale; the first that matches counts', () => {

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { decode, keep, noGrad, scope } from '@lowrank/tensor';
@@ -159,6 +159,43 @@ describe('folders', () => {
     expect(json.target_modules).toEqual([...lora.adapters.get('default')!.pairs.keys()]);
     const again = await loadAdapter(lora, adapterFiles(files), { name: 'again' });
     expect([...again.pairs.keys()]).toEqual(json.target_modules);
+    lora.dispose();
+    model.dispose();
+  });
+
+  test('a configuration of PEFT may name what is not there: its weights say what it adapts', async () => {
+    const { device } = at;
+    const model = await loadFamily(device, 'families/llama');
+    const lora = new LoraModel(model, device);
+    const dir = join(fixtures, 'peft-tiny/lora/adapter');
+    const files = new Map<string, Uint8Array>(
+      await Promise.all(
+        ['adapter_config.json', 'adapter_model.safetensors'].map(
+          async (name) => [name, new Uint8Array(await readFile(join(dir, name)))] as const,
+        ),
+      ),
+    );
+    const json = JSON.parse(new TextDecoder().decode(files.get('adapter_config.json')));
+    const plain = await loadAdapter(lora, adapterFiles(files), { name: 'plain' });
+    const generous = {
+      ...json,
+      target_modules: [...json.target_modules, 'query_key_value'],
+      exclude_modules: ['lm_haed'],
+      rank_pattern: { query_key_value: 3 },
+      alpha_pattern: { 'layers.99.self_attn.q_proj': 3 },
+      layers_to_transform: [0, 1, 99],
+      modules_to_save: ['score'],
+      bias: 'all',
+    };
+    files.set('adapter_config.json', new TextEncoder().encode(JSON.stringify(generous)));
+    const { pairs } = await loadAdapter(lora, adapterFiles(files), { name: 'generous' });
+    expect([...pairs.keys()]).toEqual([...plain.pairs.keys()]);
+    // but weights that find no place, or places without weights, are errors as ever
+    files.set(
+      'adapter_config.json',
+      new TextEncoder().encode(JSON.stringify({ ...generous, layers_to_transform: [1] })),
+    );
+    await expect(loadAdapter(lora, adapterFiles(files), { name: 'less' })).rejects.toThrow('keys find no place');
     lora.dispose();
     model.dispose();
   });
