@@ -32,6 +32,26 @@ export const cases = defineCases<Rope>(
         inplace: true,
       },
     ]),
+    ...[0, 1, 3, 5].map((heads) => ({
+      name: `${heads} of 5 heads`,
+      inputs: rotated([2, 7, 5, 24], heads === 3 ? 8 : 12),
+      attrs: { inverse: heads === 1, heads },
+      inplace: true,
+    })),
+    {
+      name: '3 of 4 heads, wide rows',
+      inputs: rotated([1, 9, 4, 64]),
+      attrs: { inverse: false, heads: 3 },
+      inplace: true,
+    },
+    {
+      name: 'heads that do not turn keep NaN and infinities',
+      inputs: {
+        ...rotated([1, 3, 2, 16]),
+        x: t([1, 3, 2, 16], { values: spiked({ 17: NaN, 40: Infinity, 60: -Infinity }) }),
+      },
+      attrs: { inverse: false, heads: 1 },
+    },
     { name: 'width 2', inputs: rotated([1, 3, 1, 2]), attrs: { inverse: false } },
     { name: 'odd half', inputs: rotated([1, 5, 3, 14]), attrs: { inverse: false } },
     { name: 'no tokens', inputs: rotated([1, 0, 3, 16]), attrs: { inverse: false } },

@@ -83,16 +83,26 @@ class Attention extends Module {
   forward(x: Tensor, { positions, starts, cache }: Positions, { cos, sin }: Tables): Tensor {
     const { heads, kvHeads, headDim } = this.#config;
     const [b, t] = x.shape as [number, number, number];
-    const qkv = linearGroup(x, [this.q, this.k, this.v]);
-    const [q, k, v] = split(qkv, [heads * headDim, kvHeads * headDim, kvHeads * headDim]) as [Tensor, Tensor, Tensor];
-    const turn = (y: Tensor, n: number, norm: RmsNormLayer | undefined) => {
-      const h = reshape(y, [b, t, n, headDim]);
-      return rope(norm ? norm.forward(h) : h, cos, sin, positions);
-    };
-    let keys = turn(k, kvHeads, this.kNorm);
-    let values = reshape(v, [b, t, kvHeads, headDim]);
+    const parts = [heads, kvHeads, kvHeads] as const;
+    const joint = linearGroup(x, [this.q, this.k, this.v]);
+    const qkv = reshape(joint, [b, t, heads + 2 * kvHeads, headDim]);
+    joint.dispose();
+    let queries: Tensor;
+    let keys: Tensor;
+    let values: Tensor;
+    if (this.qNorm && this.kNorm) {
+      const [q, k, v] = split(qkv, parts, 2) as [Tensor, Tensor, Tensor];
+      queries = rope(this.qNorm.forward(q), cos, sin, positions);
+      keys = rope(this.kNorm.forward(k), cos, sin, positions);
+      values = v;
+    } else {
+      const turned = rope(qkv, cos, sin, positions, { heads: heads + kvHeads });
+      [queries, keys, values] = split(turned, parts, 2) as [Tensor, Tensor, Tensor];
+      turned.dispose();
+    }
+    qkv.dispose();
     if (cache) ({ k: keys, v: values } = cache.append(this.#layer, keys, values));
-    const y = attention(turn(q, heads, this.qNorm), keys, values, {
+    const y = attention(queries, keys, values, {
       starts: this.#window(b, t, keys.shape[1]!, starts, x.device),
     });
     return this.o.forward(reshape(y, [b, t, heads * headDim]));

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { fillInto, type RecomputePolicy } from '../src/index.ts';
+import { attention, backward, fillInto, type RecomputePolicy, rope, Scope, split, type Tensor } from '../src/index.ts';
 import { TinyModel } from './support/block.ts';
 import { device, relative } from './support/device.ts';
 
@@ -65,6 +65,25 @@ describe('a train step of three blocks', () => {
     expect(forward).toBe(12); // qkv, o, gate and up, down in each of three blocks
     expect(counts.length - forward).toBe(9);
     model.dispose();
+  });
+
+  test('the gradient of a joint projection is made in its place', () => {
+    const d = device();
+    const copies: unknown[] = [];
+    const { copy } = d.backend.primitives;
+    (d.backend.primitives as Record<string, unknown>).copy = (c: never) => {
+      copies.push(c);
+      copy(c);
+    };
+    using _ = new Scope();
+    const qkv = d.random([2, 5, 8, 16], { seed: 1 }).requireGrad();
+    const table = d.random([5, 8], { seed: 2 });
+    const positions = d.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3, 4], { shape: [2, 5], dtype: 'i32' });
+    const turned = rope(qkv, table, table, positions, { heads: 6 });
+    const [q, k, v] = split(turned, [4, 2, 2], 2) as [Tensor, Tensor, Tensor];
+    backward(attention(q, k, v).sum());
+    expect(copies).toEqual([]);
+    qkv.grad!.dispose();
   });
 
   test('a recorded step replays the bits of the eager one', async () => {

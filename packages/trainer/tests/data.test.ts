@@ -292,7 +292,7 @@ describe('encoding', () => {
     await expect(encode(records.slice(1), { maxLength: 4, onMasked: 'drop' })).rejects.toThrow(
       /no sample to learn from: 1 records, 1/,
     );
-    await expect(encode([])).rejects.toThrow(/no sample/);
+    await expect(encode([])).rejects.toThrow(/there are no records/);
     // the first token of all is never predicted
     await expect(encode([{ text: '' }], {})).rejects.toThrow(/all its labels are masked/);
   });

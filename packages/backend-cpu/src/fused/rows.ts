@@ -1,4 +1,5 @@
 import {
+  bytesOf,
   type Call,
   type CrossEntropy,
   type FusedKernel,
@@ -119,7 +120,12 @@ const ROPE_WIDTH = 1024;
 
 export const rope = (engine: Engine): FusedKernel<Rope> => ({
   accepts: ({ inputs: { x } }) => (x.shape[3]! <= ROPE_WIDTH ? true : { refused: `heads wider than ${ROPE_WIDTH}` }),
-  run: ({ inputs: { x, cos, sin, positions }, outputs: { y }, attrs: { inverse } }: Call<Rope>) => {
+  run: ({ inputs: { x: from, cos, sin, positions }, outputs: { y: to }, attrs: { inverse, heads } }: Call<Rope>) => {
+    if (sizeOf(from.shape) === 0) return;
+    const turned = heads ?? from.shape[2]!;
+    const [x, y] = [from, to].map((v) => headsOf(v, 0, turned)) as [View, View];
+    if (turned < from.shape[2]! && (from.buffer !== to.buffer || from.byteOffset !== to.byteOffset))
+      convert(engine, headsOf(from, turned), headsOf(to, turned));
     if (sizeOf(x.shape) === 0) return;
     const [B, T, H, D] = x.shape as [number, number, number, number];
     const half = cos.shape[1]!;
@@ -154,6 +160,12 @@ export const rope = (engine: Engine): FusedKernel<Rope> => ({
     engine.run('rope', args, B * T, 30 + H * (20 + D * 0.5));
   },
 });
+
+/** Heads from … to of [B, T, H, D]. */
+function headsOf(v: View, from: number, to = v.shape[2]!): View {
+  const byteOffset = v.byteOffset + from * v.strides[2]! * bytesOf[v.dtype];
+  return { ...v, byteOffset, shape: [v.shape[0]!, v.shape[1]!, to - from, v.shape[3]!] };
+}
 
 /** A contiguous copy. */
 function moved(engine: Engine, view: View): View {

@@ -238,18 +238,21 @@ export const rope: Make<Rope> = (device) => ({
         return refuse(`the last axis of ${name} is not contiguous`);
     return true;
   },
-  run: ({ inputs: { x, cos, sin, positions }, outputs: { y }, attrs: { inverse } }) => {
-    const [B, T, H, D] = x.shape as [number, number, number, number];
+  run: ({ inputs: { x, cos, sin, positions }, outputs: { y }, attrs: { inverse, heads } }) => {
+    const [B, T, all, D] = x.shape as [number, number, number, number];
     const half = cos.shape[1]!;
     if (sizeOf(x.shape) === 0) return;
     const inPlace = x.buffer === y.buffer && x.byteOffset === y.byteOffset;
+    const turned = heads ?? all;
+    // in place, heads that do not turn are where they belong
+    const H = inPlace ? turned : all;
     const strides = (v: View) => v.strides.slice(0, 3) as [number, number, number];
     const eights =
       half % 8 === 0 &&
       [x, y].every((v) => v.byteOffset % 16 === 0 && strides(v).every((s, i) => s % 8 === 0 || v.shape[i] === 1));
     const rest = inPlace ? 0 : D - 2 * half;
     const items = half / (eights ? 8 : 1) + rest;
-    if (items === 0) return;
+    if (items === 0 || H === 0) return;
     const empty = cos.shape[0] === 0 || half === 0;
     const list = device
       .launch('rope_heads', [device.blocks(B * T * H * items)], 256)
@@ -278,7 +281,8 @@ export const rope: Make<Rope> = (device) => ({
         .i32(codeOf[x.dtype])
         .f32(inverse ? -1 : 1)
         .i32(+eights)
-        .i32(+!inPlace),
+        .i32(+!inPlace)
+        .i32(turned),
     );
   },
 });

@@ -103,7 +103,16 @@ export function rowOps(launcher: Launcher): Pick<Fused, RowOps> {
     ),
     rope: kernel<Rope>(
       ({ inputs, outputs }) => [inputs.x, outputs.y],
-      ({ inputs: { x, cos, sin, positions }, outputs: { y }, attrs }) => {
+      ({ inputs: { x: from, cos, sin, positions }, outputs: { y: to }, attrs }) => {
+        const inPlace = from.buffer === to.buffer && from.byteOffset === to.byteOffset;
+        const heads = attrs.heads ?? from.shape[2]!;
+        const [x, y] = [axisPart(from, 2, 0, heads), axisPart(to, 2, 0, heads)];
+        if (!inPlace && heads < from.shape[2]!)
+          copy(launcher, {
+            inputs: { x: axisPart(from, 2, heads) },
+            outputs: { y: axisPart(to, 2, heads) },
+            attrs: {},
+          });
         const half = cos.shape[1]!;
         const turned = [...x.shape.slice(0, 3), half];
         pairs(launcher, half, {
@@ -123,10 +132,10 @@ export function rowOps(launcher: Launcher): Pick<Fused, RowOps> {
           },
         });
         const rest = x.shape[3]! - 2 * half;
-        if (rest > 0 && !(x.buffer === y.buffer && x.byteOffset === y.byteOffset))
+        if (rest > 0 && !inPlace)
           copy(launcher, {
-            inputs: { x: tail(x, 2 * half, rest) },
-            outputs: { y: tail(y, 2 * half, rest) },
+            inputs: { x: axisPart(x, 3, 2 * half) },
+            outputs: { y: axisPart(y, 3, 2 * half) },
             attrs: {},
           });
       },
@@ -205,12 +214,11 @@ function sameView(a: View, b: View): boolean {
 }
 
 /** Columns from `first` on. */
-function tail(view: View, first: number, count: number): View {
-  const last = view.shape.length - 1;
+function axisPart(view: View, axis: number, first: number, end = view.shape[axis]!): View {
   return {
     ...view,
-    shape: [...view.shape.slice(0, last), count],
-    byteOffset: view.byteOffset + first * view.strides[last]! * bytesOf[view.dtype],
+    shape: view.shape.map((d, i) => (i === axis ? end - first : d)),
+    byteOffset: view.byteOffset + first * view.strides[axis]! * bytesOf[view.dtype],
   };
 }
 

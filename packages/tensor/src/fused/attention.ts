@@ -1,6 +1,6 @@
 import { defineFused } from '../ops/call.ts';
 import { binary, cast, matmul, reduce, select, unary } from '../ops/primitives.ts';
-import { expand, permute, reshape } from '../ops/views.ts';
+import { expand, permute, reshape, split } from '../ops/views.ts';
 import type { Tensor } from '../tensor.ts';
 
 /** u8 [B or 1, 1, Tq, Tk]: which keys a query sees. */
@@ -66,6 +66,17 @@ const attentionBackward = defineFused({
   rule: 'none',
 });
 
+/** Places for the gradients of queries, keys and values as heads of one buffer: where the three are parts of one projection, it is theirs. */
+function sideBySide(q: Tensor, k: Tensor, v: Tensor): { into?: Record<string, Tensor> } {
+  const sizes = [q, k, v].map((t) => t.shape[2]!);
+  const [b, t, , d] = q.shape as [number, number, number, number];
+  if (k.shape[1] !== t || k.dtype !== q.dtype || v.dtype !== q.dtype) return {};
+  const joint = q.device.empty([b, t, sizes.reduce((n, h) => n + h, 0), d], q.dtype);
+  const [dq, dk, dv] = split(joint, sizes, 2) as [Tensor, Tensor, Tensor];
+  joint.dispose();
+  return { into: { dq, dk, dv } };
+}
+
 const attentionOp = defineFused({
   name: 'attention',
   cost: 'expensive',
@@ -97,6 +108,7 @@ const attentionOp = defineFused({
           ...read('ends'),
         },
         attrs,
+        sideBySide(saved('q'), saved('k'), saved('v')),
       );
       return { q: dq, k: dk, v: dv };
     },

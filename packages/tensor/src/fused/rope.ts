@@ -1,12 +1,16 @@
 import { defineFused, type FusedFunction } from '../ops/call.ts';
 import { cast, gather } from '../ops/primitives.ts';
-import { concat, reshape, slice } from '../ops/views.ts';
+import { concat, reshape, slice, split } from '../ops/views.ts';
 import type { Tensor } from '../tensor.ts';
 
 const ropeOp: FusedFunction<'rope'> = defineFused({
   name: 'rope',
   cost: 'cheap',
-  decompose: ({ x, cos, sin, positions }, { inverse }) => {
+  decompose: ({ x, cos, sin, positions }, { inverse, heads }) => {
+    if (heads !== undefined && heads < x.shape[2]!) {
+      const [turned, rest] = split(x, [heads, x.shape[2]! - heads], 2) as [Tensor, Tensor];
+      return { y: concat([ropeOp({ x: turned, cos, sin, positions }, { inverse }).y, rest], 2) };
+    }
     const half = cos.shape[1]!;
     const at = [...positions.shape, 1, half];
     const c = reshape(gather(cos, positions), at);
@@ -23,7 +27,7 @@ const ropeOp: FusedFunction<'rope'> = defineFused({
       const over = spare('y') ? { into: { y: g } } : {};
       const { y } = ropeOp(
         { x: g, cos: saved('cos'), sin: saved('sin'), positions: saved('positions') },
-        { inverse: !attrs.inverse },
+        { ...attrs, inverse: !attrs.inverse },
         over,
       );
       return { x: y };
@@ -31,7 +35,16 @@ const ropeOp: FusedFunction<'rope'> = defineFused({
   },
 });
 
-/** Rotates x [B, T, H, D] by its positions i32 [B, T]; cos and sin f32 [P, R/2] rotate the first R ≤ D elements (half-rotation form). */
-export function rope(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor): Tensor {
-  return ropeOp({ x, cos, sin, positions }, { inverse: false }).y;
+/**
+ * Rotates x [B, T, H, D] by its positions i32 [B, T]; cos and sin f32 [P, R/2] rotate the first R ≤ D elements (half-rotation form). With
+ * `heads` only the first ones turn: queries and keys of a joint projection, not its values.
+ */
+export function rope(
+  x: Tensor,
+  cos: Tensor,
+  sin: Tensor,
+  positions: Tensor,
+  { heads }: { heads?: number | undefined } = {},
+): Tensor {
+  return ropeOp({ x, cos, sin, positions }, { inverse: false, ...(heads === undefined ? {} : { heads }) }).y;
 }

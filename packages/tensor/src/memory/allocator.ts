@@ -30,7 +30,7 @@ export interface Allocator {
 }
 
 /** A new slab is this share of what is held: many sizes merge in few slabs, and at most so much lies idle at a slab's end. */
-const growth = 1 / 8;
+const growth = 1 / 32;
 /** The largest slab, in slabs of the memory's own size. */
 const largestSlab = 16;
 /** What may be wasted of a whole buffer that is reused, as a share of the block in it. */
@@ -124,7 +124,7 @@ interface SlabBlock extends Block {
   readonly slab: Slab;
 }
 
-/** Best fit over slabs: many tensors share a buffer, neighbours merge when freed. A request larger than a slab gets a slab of its own. */
+/** First fit over slabs: many tensors share a buffer, neighbours merge when freed. A request larger than a slab gets a slab of its own. */
 class SlabAllocator extends Counting implements Allocator {
   readonly #slabBytes: number;
   readonly #slabs = new Set<Slab>();
@@ -136,23 +136,21 @@ class SlabAllocator extends Counting implements Allocator {
 
   allocate(byteLength: number): Block {
     const need = roundUp(byteLength, this.memory.alignment);
-    const best = this.#bestFit(need) ?? this.#grow(need);
-    return this.#cut(best.slab, best.index, need);
+    const place = this.#firstFit(need) ?? this.#grow(need);
+    return this.#cut(place.slab, place.index, need);
   }
 
   lend(byteLength: number): Block | undefined {
-    const best = this.#bestFit(roundUp(byteLength, this.memory.alignment));
-    return best && this.#cut(best.slab, best.index, best.slab.free[best.index]!.length);
+    const place = this.#firstFit(roundUp(byteLength, this.memory.alignment));
+    return place && this.#cut(place.slab, place.index, place.slab.free[place.index]!.length);
   }
 
-  #bestFit(need: number): { readonly slab: Slab; readonly index: number } | undefined {
-    let best: { slab: Slab; index: number; length: number } | undefined;
-    for (const slab of this.#slabs)
-      for (let index = 0; index < slab.free.length; index++) {
-        const { length } = slab.free[index]!;
-        if (length >= need && (!best || length < best.length)) best = { slab, index, length };
-      }
-    return best;
+  #firstFit(need: number): { readonly slab: Slab; readonly index: number } | undefined {
+    for (const slab of this.#slabs) {
+      const index = slab.free.findIndex(({ length }) => length >= need);
+      if (index >= 0) return { slab, index };
+    }
+    return undefined;
   }
 
   #cut(slab: Slab, index: number, byteLength: number): SlabBlock {

@@ -247,7 +247,10 @@ export function defineFused<N extends FusedName>(definition: FusedDefinition<N>)
       device.fused === 'off' ? undefined : (device.backend.fused[name] as unknown as FusedKernel<O> | undefined);
     const spec: Spec<O> = {
       inputs: inputs as Spec<O>['inputs'],
-      outputs: contract.infer(inputs as never, attrs),
+      outputs: mapLeaves<TensorSpec, TensorSpec>(
+        contract.infer(inputs as never, attrs),
+        (made, path) => options.into?.[path] ?? made,
+      ) as Spec<O>['outputs'],
       attrs,
     };
     const verdict = kernel?.accepts(spec);

@@ -103,6 +103,20 @@ export function slice(x: Tensor, axis: number, start: number, end = x.shape[axis
   );
 }
 
+/** The row-major tensor that consecutive parts along an axis are windows of, if they are all of it. */
+function joined(parts: readonly (Tensor | undefined)[], shape: readonly number[], axis: number): Tensor | undefined {
+  const first = parts[0];
+  if (!first) return undefined;
+  const strides = contiguousStrides(shape);
+  let at = first.byteOffset;
+  for (const p of parts) {
+    if (!p || p.storage !== first.storage || p.dtype !== first.dtype || p.byteOffset !== at) return undefined;
+    if (p.strides.some((s, i) => s !== strides[i])) return undefined;
+    at += p.shape[axis]! * strides[axis]! * bytesOf[p.dtype];
+  }
+  return new Tensor(first.storage.retain(), first.dtype, shape, strides, first.byteOffset);
+}
+
 /** Consecutive parts along an axis; their gradients are laid side by side in one buffer. */
 export function split(x: Tensor, sizes: readonly number[], axis = -1): Tensor[] {
   const a = axisOf(axis, x.rank, 'split');
@@ -122,6 +136,8 @@ export function split(x: Tensor, sizes: readonly number[], axis = -1): Tensor[] 
     const { shape, dtype, device } = x;
     connect(
       new Node('split', [x], parts, [], (grads) => {
+        const whole = joined(grads, shape, a);
+        if (whole) return [whole];
         const dx = device.empty(shape, grads.find((g) => g)?.dtype ?? dtype);
         let from = 0;
         sizes.forEach((size, i) => {
