@@ -83,7 +83,7 @@ for (const entry of entries)
     logLevel: 'warning',
   });
 cpSync(join(here, backend === 'cuda' ? 'run.sh' : 'run-webgpu.sh'), join(out, 'run.sh'));
-cpSync(join(here, 'stamp.mjs'), join(out, 'stamp.mjs'));
+for (const file of ['stamp.mjs', 'profile-table.mjs']) cpSync(join(here, file), join(out, file));
 writeFileSync(join(out, 'commit'), execFileSync('git', ['rev-parse', 'HEAD'], { cwd: root }));
 
 const size = (folder) =>

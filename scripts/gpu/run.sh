@@ -4,6 +4,7 @@
 #   run.sh                  conformance, then measurements
 #   run.sh conformance      one of them; further words: a filter on names
 #   run.sh sanitize TOOL [FILTER [PARTS]]   conformance under compute-sanitizer (memcheck, racecheck, initcheck, synccheck)
+#   run.sh profile COUNT NAME …   kernels of NAME.mjs, the first COUNT launches left out, by Nsight Compute: time by kernel, in profile.csv
 #   run.sh NAME …           NAME.mjs from this folder
 set -u
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -33,6 +34,12 @@ case "${1:-all}" in
     passed=$(cat "$out/sanitize-$tool"-*.tests | grep -c '"status":"passed"')
     echo "{\"kind\":\"sanitize\",\"tool\":\"$tool\",\"filter\":\"$filter\",\"passed\":$passed,\"exit\":$status,\"summaries\":\"$(grep -h SUMMARY "$out/sanitize-$tool"-*.log | sed 's/=* *//' | sort | uniq -c | tr -s ' \n' ' ')\"}" >>"$out/sanitize.jsonl"
     rm -f "$out/sanitize-$tool"-*.tests
+    ;;
+  profile) # COUNT NAME …
+    skip="$2" name="$3"; shift 3
+    ncu --clock-control none --graph-profiling node --launch-skip "$skip" --launch-count "${LOWRANK_LAUNCHES:-600}" --metrics gpu__time_duration.sum \
+      --csv --log-file "$out/profile.csv" "$node" "$here/$name.mjs" "$@" >"$out/profile.log" 2>&1 || status=$?
+    "$node" "$here/profile-table.mjs" "$out/profile.csv" | tee "$out/profile.txt"
     ;;
   *) name="$1"; shift; "$node" "$here/$name.mjs" "$@" 2>&1 | tee "$out/$name.log"; status="${PIPESTATUS[0]}" ;;
 esac

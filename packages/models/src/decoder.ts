@@ -19,6 +19,7 @@ import {
   rope,
   scope,
   split,
+  stackWeights,
   swiglu,
   type Tensor,
 } from '@lowrank/tensor';
@@ -198,12 +199,14 @@ async function loadParts(config: DecoderConfig, source: WeightSource): Promise<P
       qNorm: config.qkNorm ? await norm(`${at}.q_norm`, headDim) : undefined,
       kNorm: config.qkNorm ? await norm(`${at}.k_norm`, headDim) : undefined,
     });
+    stackWeights([self.q, self.k, self.v].map((l) => l.weight));
     const postNorm = await norm(`${p}.post_attention_layernorm`, k);
     const mlp = new Mlp(
       await linear(`${p}.mlp.gate_proj`, f, k, config.mlpBias),
       await linear(`${p}.mlp.up_proj`, f, k, config.mlpBias),
       await linear(`${p}.mlp.down_proj`, k, f, config.mlpBias),
     );
+    stackWeights([mlp.gate, mlp.up].map((l) => l.weight));
     blocks.push(new Block(self, mlp, inputNorm, postNorm));
   }
   const last = await norm('model.norm', k);

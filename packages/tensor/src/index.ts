@@ -24,7 +24,7 @@ export {
 } from './memory/pool.ts';
 export { Embedding, type EmbeddingAdapter } from './nn/embedding.ts';
 export { Linear, type LinearAdapter, linearGroup } from './nn/linear.ts';
-export { DenseWeight, type LinearWeight, type WeightOperand } from './nn/linear-weight.ts';
+export { DenseWeight, type LinearWeight, stackWeights, type WeightOperand } from './nn/linear-weight.ts';
 export { loraLinear } from './nn/lora-linear.ts';
 export { Module } from './nn/module.ts';
 export { RmsNorm as RmsNormLayer } from './nn/norm.ts';

@@ -161,6 +161,20 @@ function partsOf(layers: readonly LinearViews[], attrs: readonly LinearAttrs[]):
   });
 }
 
+/** The dense weights of a group as one matrix, where they lie one under the other. */
+function stacked(parts: readonly Part[]): View | undefined {
+  const first = parts[0]!.layer.weight;
+  if (first?.strides[1] !== 1) return undefined;
+  const pitch = first.strides[0]!;
+  for (const { layer, n0 } of parts) {
+    const { weight: w } = layer;
+    const at = first.byteOffset + n0 * pitch * bytesOf[first.dtype];
+    if (!w || w.buffer !== first.buffer || w.byteOffset !== at || w.strides[0] !== pitch || w.strides[1] !== 1)
+      return undefined;
+  }
+  return { ...first, shape: [parts.reduce((n, p) => n + p.n, 0), first.shape[1]!] };
+}
+
 /** One `struct Pair` or `struct Cut` a layer with a pair, eight in all, and their count. */
 function table(
   list: CommandList,
@@ -295,6 +309,8 @@ export const loraLinear = (device: CudaDevice, plans: GemmPlans): FusedKernel<Lo
     }
     const { weight } = pieces;
     if (!weight) {
+      const joint = started.every((s) => s === started[0]) ? stacked(parts) : undefined;
+      if (joint) return product(device, plans, x, transposed(joint), y, { c: started[0] ? y : undefined });
       for (const [i, p] of parts.entries()) {
         const values = p.layer.weight ?? rows(pieces.mixed!, p.n0, p.n);
         if (p.at.quant) dequantizeRows(device, p.layer.quant!, p.at.quant, values, l.K, l.K);
@@ -360,6 +376,8 @@ export const loraLinearBackward = (device: CudaDevice, plans: GemmPlans): FusedK
       began = true;
     };
     if (g && !l.joinBackward) addProduct(g, pieces.a!);
+    const joint = stacked(parts);
+    if (joint) return addProduct(dy, joint);
     for (const p of parts) {
       const values =
         p.layer.weight ?? (weight ? rows(weight, l.split ? 0 : p.n0, p.n) : rows(pieces.mixed!, p.n0, p.n));

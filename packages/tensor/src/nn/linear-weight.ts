@@ -1,7 +1,9 @@
 import { check, describe, type FloatDType, type QuantAttrs, type QuantViews } from '@lowrank/kernels';
+import { noGrad } from '../autograd/mode.ts';
 import type { Tensors } from '../ops/call.ts';
 import { cast, matmul } from '../ops/primitives.ts';
-import { transpose } from '../ops/views.ts';
+import { copyInto } from '../ops/raw.ts';
+import { split, transpose } from '../ops/views.ts';
 import { scope } from '../scope.ts';
 import type { Tensor } from '../tensor.ts';
 
@@ -90,4 +92,26 @@ export class DenseWeight implements LinearWeight {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/**
+ * Moves dense weights of one input width and dtype one under the other into one buffer, so that a backend can take a group of layers as one
+ * matrix. Weights in other formats, or of several kinds, stay as they are.
+ */
+export function stackWeights(weights: readonly LinearWeight[]): void {
+  const tensors = weights.flatMap((w) => (w instanceof DenseWeight ? [w.tensor] : []));
+  const [first] = tensors;
+  const alike = ({ dtype, shape }: Tensor) => dtype === first!.dtype && shape[1] === first!.shape[1];
+  if (!first || tensors.length < weights.length || tensors.length < 2 || !tensors.every(alike)) return;
+  const { device, dtype } = first;
+  const rows = tensors.map((t) => t.shape[0]!);
+  noGrad(() =>
+    scope(() => {
+      const joint = device.empty([rows.reduce((n, r) => n + r, 0), first.shape[1]!], dtype, 'weights');
+      for (const [i, place] of split(joint, rows, 0).entries()) {
+        copyInto(tensors[i]!, place);
+        tensors[i]!.moveTo(place);
+      }
+    }),
+  );
 }
