@@ -1,176 +1,184 @@
-/** Other JavaScript libraries on the products of the ops suite. Both run on one thread in Node. */
-import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
-import { Data, type OpCase } from '../src/ops/case.ts';
-import type { Contender, Prepared } from '../src/ops/contender.ts';
+/** Other JavaScript libraries on the products of the ops suite: on one thread of WebAssembly, and on WebGPU where there is an adapter. */
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { gpuMissing } from '../src/backends.ts';
+import type { Contender } from '../src/ops/contender.ts';
 import type { ContenderFacts } from '../src/record.ts';
+import { type Ort, onnx } from './onnx.ts';
+import { type Library, ProductContender, type Shape } from './product.ts';
 
-/** x [m, k] · wᵀ for w [n, k], as a library does it. */
-interface Library<T> {
-  upload(values: Float32Array, shape: [number, number]): T;
-  /** w [n, k], in the form that suits the library. */
-  weight(values: Float32Array, shape: [number, number]): T;
-  product(x: T, w: T): T;
-  read(t: T): Promise<Float32Array>;
-  settle(last: T): Promise<void>;
-  dispose(t: T): void;
+const folder = join(import.meta.dirname, 'js');
+const install = 'npm install --prefix benchmarks/peers/js';
+type Device = 'wasm' | 'webgpu';
+
+interface Finder {
+  load(name: string): Promise<unknown>;
+  locate(name: string): string;
 }
 
-/** Same bytes in passing as our own contenders take. */
-const flushBytes = 96 * 2 ** 20;
+const finder = async () => (await import(pathToFileURL(join(folder, 'load.mjs')).href)) as Finder;
+const load = async <T>(name: string) => (await (await finder()).load(name)) as T;
 
-class ProductContender<T> implements Contender {
-  readonly facts: ContenderFacts;
-  readonly #library: Library<T>;
-
-  constructor(facts: ContenderFacts, library: Library<T>) {
-    this.facts = facts;
-    this.#library = library;
+/** WebGPU as browsers have it, for libraries that look for it there. Dawn's object must live as long as the process. */
+let dawn: GPU | undefined;
+async function offerGpu(): Promise<string> {
+  const missing = gpuMissing();
+  if (missing) throw new Error(missing);
+  if (!dawn) {
+    const { create, globals } = await import('webgpu');
+    for (const [name, value] of Object.entries(globals))
+      if (!(name in globalThis)) Object.assign(globalThis, { [name]: value });
+    dawn = create(['enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia']);
+    Object.defineProperty(navigator, 'gpu', { value: dawn, configurable: true });
   }
-
-  takes({ product }: OpCase): boolean {
-    return product !== undefined;
-  }
-
-  async prepare({ product, work }: OpCase, seed: number): Promise<Prepared> {
-    const { m, k, n } = product!;
-    const library = this.#library;
-    const count = Math.max(1, Math.min(8, Math.ceil(flushBytes / work.bytes!)));
-    const sets = Array.from({ length: count }, (_, i) => ({
-      x: library.upload(uniform(m * k, seed + 2 * i), [m, k]),
-      w: library.weight(uniform(n * k, seed + 2 * i + 1), [n, k]),
-    }));
-    let next = 0;
-    let last: T | undefined;
-    const forget = () => {
-      if (last !== undefined) library.dispose(last);
-      last = undefined;
-    };
-    return {
-      calls: 1,
-      shortestSample: 2,
-      run: () => {
-        forget();
-        const { x, w } = sets[next++ % count]!;
-        last = library.product(x, w);
-      },
-      synchronize: async () => {
-        if (last !== undefined) await library.settle(last);
-      },
-      dispose: () => {
-        forget();
-        for (const { x, w } of sets) for (const t of [x, w]) library.dispose(t);
-      },
-    };
-  }
-
-  async results({ small }: OpCase, seed: number): Promise<Float64Array[]> {
-    const [m, k, n] = small as [number, number, number];
-    // the numbers that the reference gets
-    const data = hostNormals(seed);
-    const library = this.#library;
-    const x = library.upload(data(m * k, 1), [m, k]);
-    const w = library.weight(data(n * k, k ** -0.5), [n, k]);
-    const y = library.product(x, w);
-    const out = Float64Array.from(await library.read(y));
-    for (const t of [x, w, y]) library.dispose(t);
-    return [out];
-  }
-
-  async close(): Promise<void> {}
+  const adapter = await dawn.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter) throw new Error('WebGPU finds no adapter');
+  const { description, device, vendor } = adapter.info;
+  return description || device || vendor || 'unknown';
 }
 
-function uniform(count: number, seed: number): Float32Array {
-  let state = (seed * 2654435761 + 1) >>> 0;
-  return Float32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 31 - 1;
-  });
+interface Tf {
+  setBackend(name: string): Promise<boolean>;
+  ready(): Promise<void>;
+  tensor2d(values: Float32Array, shape: Shape): TfTensor;
+  transpose(t: TfTensor): TfTensor;
+  matMul(a: TfTensor, b: TfTensor): TfTensor;
+  tidy(f: () => TfTensor): TfTensor;
 }
-
-/** Takes the numbers of `Data` without a device. */
-function hostNormals(seed: number): (count: number, scale: number) => Float32Array<ArrayBuffer> {
-  let made = new Float32Array(0);
-  const device = {
-    tensor: (values: Float32Array<ArrayBuffer>) => {
-      made = values;
-      return { [Symbol.dispose]: () => {} };
-    },
-  };
-  const data = new Data(device as never, { seed, host: true });
-  return (count, scale) => {
-    data.normal([count], scale);
-    return made;
-  };
+interface TfTensor {
+  data(): Promise<Float32Array>;
+  dispose(): void;
 }
 
 /** Its product with a transposed operand takes a path that is ten times slower: the weight is stored [in, out], its better form. */
-async function tfjs(): Promise<Contender> {
-  const tf = await import('@tensorflow/tfjs-core');
-  const wasm = await import('@tensorflow/tfjs-backend-wasm');
-  wasm.setWasmPaths(`${dirname(createRequire(import.meta.url).resolve(names.tfjs))}/`);
-  if (!(await tf.setBackend('wasm'))) throw new Error('its backend wasm does not start');
+async function tfjs(device: Device): Promise<Library<TfTensor>> {
+  const tf = await load<Tf>('@tensorflow/tfjs-core');
+  const backend = await load<{ setWasmPaths?(path: string): void }>(`@tensorflow/tfjs-backend-${device}`);
+  const { locate } = await finder();
+  backend.setWasmPaths?.(`${dirname(fileURLToPath(locate(`@tensorflow/tfjs-backend-${device}`)))}/`);
+  if (!(await tf.setBackend(device))) throw new Error(`its backend ${device} does not start`);
   await tf.ready();
-  type T = ReturnType<typeof tf.tensor2d>;
-  return new ProductContender<T>(facts(names.tfjs, 'weight stored [in, out]'), {
-    upload: (values, shape) => tf.tensor2d(values, shape),
-    weight: (values, shape) => tf.tidy(() => tf.transpose(tf.tensor2d(values, shape))),
-    product: (x, w) => tf.matMul(x, w),
-    read: async (t) => (await t.data()) as Float32Array,
-    settle: async () => {}, // its kernels run before the call returns
-    dispose: (t) => t.dispose(),
-  });
+  // one engine holds both backends; one that has started is chosen before the call returns
+  const here = <R>(f: () => R): R => {
+    void tf.setBackend(device);
+    return f();
+  };
+  return {
+    upload: (values, shape) => here(() => tf.tensor2d(values, shape)),
+    weight: (values, shape) => here(() => tf.tidy(() => tf.transpose(tf.tensor2d(values, shape)))),
+    product: (x, w) => here(() => tf.matMul(x, w)),
+    read: (t) => here(() => t.data()),
+    settle: async () => {
+      // kernels of wasm run before the call returns; webgpu's are waited for as a whole
+      if (device === 'webgpu') await here(() => gpuDone(tf));
+    },
+    dispose: (t) => here(() => t.dispose()),
+  };
 }
 
-async function jaxJs(): Promise<Contender> {
-  const jax = await import('@jax-js/jax');
-  if (!(await jax.init('wasm')).includes('wasm')) throw new Error('its backend wasm does not start');
-  jax.defaultDevice('wasm');
+interface TfGpu {
+  readonly device: GPUDevice;
+  readonly commandEncoder: unknown;
+  endComputePassEncoder(): void;
+  submitQueue(): void;
+}
+
+/** Submits what tfjs gathered so far, and waits for its own device. */
+async function gpuDone(tf: Tf): Promise<void> {
+  const gpu = (tf as unknown as { backend(): TfGpu }).backend();
+  gpu.endComputePassEncoder();
+  if (gpu.commandEncoder) gpu.submitQueue();
+  await gpu.device.queue.onSubmittedWorkDone();
+}
+
+interface JaxArray {
+  readonly ref: JaxArray;
+  reshape(shape: Shape): JaxArray;
+  transpose(): JaxArray;
+  data(): Promise<Float32Array>;
+  blockUntilReady(): Promise<JaxArray>;
+  dispose(): void;
+}
+interface Jax {
+  init(device: Device): Promise<readonly string[]>;
+  defaultDevice(device: Device): void;
+  jit<F>(f: F): F;
+  readonly numpy: { array(values: Float32Array): JaxArray; matmul(a: JaxArray, b: JaxArray): JaxArray };
+}
+
+async function jaxJs(device: Device): Promise<Library<JaxArray>> {
+  const jax = await load<Jax>('@jax-js/jax');
+  if (!(await jax.init(device)).includes(device)) throw new Error(`its backend ${device} does not start`);
   const np = jax.numpy;
-  type T = ReturnType<typeof np.array>;
-  const upload = (values: Float32Array, shape: [number, number]) =>
-    np.array(values as Float32Array<ArrayBuffer>).reshape(shape);
+  const upload = (values: Float32Array, shape: Shape) => {
+    jax.defaultDevice(device);
+    return np.array(values).reshape(shape);
+  };
   // calls consume what they are given; `.ref` keeps it
-  const multiply = jax.jit((x: T, w: T) => np.matmul(x, w.transpose()));
-  return new ProductContender<T>(facts(names.jaxJs, 'jit, weight stored [out, in]'), {
+  const multiply = jax.jit((x: JaxArray, w: JaxArray) => np.matmul(x, w.transpose()));
+  return {
     upload,
     weight: upload,
     product: (x, w) => multiply(x.ref, w.ref),
-    read: async (t) => (await t.ref.data()) as Float32Array,
+    read: (t) => t.ref.data(),
     settle: async (t) => {
       await t.blockUntilReady();
     },
     dispose: (t) => t.dispose(),
-  });
+  };
 }
 
-const names = { tfjs: '@tensorflow/tfjs-backend-wasm', jaxJs: '@jax-js/jax' } as const;
+async function ort(device: Device): Promise<Library<unknown>> {
+  const library = await load<Ort>(device === 'webgpu' ? 'onnxruntime-web/webgpu' : 'onnxruntime-web');
+  library.env.wasm.numThreads = 1;
+  library.env.logLevel = 'error';
+  const made = (await onnx(library, device)) as Library<unknown>;
+  // in Node its loader makes workers global, from which others conclude that memory is shared
+  Reflect.deleteProperty(globalThis, 'Worker');
+  return made;
+}
 
-const facts = (name: string, note: string): ContenderFacts => ({
-  name,
-  kind: 'peer',
-  device: `WebAssembly, 1 thread, ${note}`,
-  driver: null,
-  features: [],
-});
+const libraries = {
+  'tfjs wasm': {
+    package: '@tensorflow/tfjs-backend-wasm',
+    device: 'wasm',
+    note: 'weight stored [in, out]',
+    open: tfjs,
+  },
+  'jax-js wasm': { package: '@jax-js/jax', device: 'wasm', note: 'jit, weight stored [out, in]', open: jaxJs },
+  'onnxruntime-web wasm': { package: 'onnxruntime-web', device: 'wasm', note: 'weight packed ahead', open: ort },
+  'tfjs webgpu': {
+    package: '@tensorflow/tfjs-backend-webgpu',
+    device: 'webgpu',
+    note: 'weight stored [in, out]',
+    open: tfjs,
+  },
+  'jax-js webgpu': { package: '@jax-js/jax', device: 'webgpu', note: 'jit, weight stored [out, in]', open: jaxJs },
+  'onnxruntime-web webgpu': { package: 'onnxruntime-web', device: 'webgpu', note: 'weight packed ahead', open: ort },
+} as const;
 
 /** Peers that are installed; the others with the reason and what installs them. */
 export async function jsPeers(): Promise<{ found: Contender[]; absent: { facts: ContenderFacts; reason: string }[] }> {
   const found: Contender[] = [];
   const absent: { facts: ContenderFacts; reason: string }[] = [];
-  for (const [name, open] of [
-    [names.tfjs, tfjs],
-    [names.jaxJs, jaxJs],
-  ] as const) {
+  for (const [name, { package: from, device, note, open }] of Object.entries(libraries)) {
+    const facts = (where: string): ContenderFacts => ({
+      name,
+      kind: 'peer',
+      device: where,
+      driver: null,
+      features: [],
+    });
     try {
-      found.push(await open());
+      const manifest = join(folder, 'node_modules', from, 'package.json');
+      if (!existsSync(manifest)) throw new Error(`${from} is not installed. Install: ${install}`);
+      const { version } = JSON.parse(readFileSync(manifest, 'utf8')) as { version: string };
+      const where = device === 'webgpu' ? await offerGpu() : 'WebAssembly, 1 thread';
+      const library = (await open(device)) as Library<unknown>;
+      found.push(new ProductContender(facts(`${where}, ${note}`), { [from]: version }, device === 'webgpu', library));
     } catch (error) {
-      const install = name === names.tfjs ? `${name} @tensorflow/tfjs-core` : name;
-      const why = (error as Error).message.split('\n')[0];
-      absent.push({
-        facts: facts(name, 'absent'),
-        reason: `${why}. Install: pnpm --filter @lowrank/benchmarks add -D ${install}`,
-      });
+      absent.push({ facts: facts(device), reason: (error as Error).message.split('\n')[0]! });
     }
   }
   return { found, absent };

@@ -7,20 +7,21 @@ export interface OpenOptions {
   readonly threads?: number | undefined;
 }
 
+/** Why WebGPU cannot find anything here; Dawn would take seconds to say so. */
+export function gpuMissing(): string | undefined {
+  if (process.platform !== 'linux' || process.env.VK_ICD_FILENAMES) return undefined;
+  if (['/dev/dri', '/dev/nvidia0', '/dev/dxg'].some(existsSync)) return undefined;
+  return 'no GPU is here (neither /dev/dri nor /dev/nvidia0), and VK_ICD_FILENAMES names no software driver';
+}
+
 const openers: Readonly<Record<string, (options: OpenOptions) => Promise<Backend>>> = {
   cpu: async ({ threads }) => {
     const { cpuBackend } = await import('@lowrank/backend-cpu');
     return cpuBackend(threads === undefined ? {} : { threads });
   },
   webgpu: async () => {
-    if (
-      process.platform === 'linux' &&
-      !['/dev/dri', '/dev/nvidia0', '/dev/dxg'].some(existsSync) &&
-      !process.env.VK_ICD_FILENAMES
-    )
-      throw new Error(
-        'no GPU is here (neither /dev/dri nor /dev/nvidia0), and VK_ICD_FILENAMES names no software driver',
-      );
+    const missing = gpuMissing();
+    if (missing) throw new Error(missing);
     return (await import('@lowrank/backend-webgpu')).webgpuBackend();
   },
   cuda: async () => {

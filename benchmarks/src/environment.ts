@@ -26,7 +26,7 @@ function headCommit(): string | null {
 const resolver = createRequire(import.meta.url);
 
 /** Version of a package that this one sees; undefined where it is not installed. */
-export function packageVersion(name: string): string | undefined {
+function packageVersion(name: string): string | undefined {
   for (const folder of resolver.resolve.paths(name) ?? []) {
     const file = join(folder, name, 'package.json');
     if (existsSync(file)) return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;

@@ -65,7 +65,12 @@ export class Session {
     ];
   }
 
-  #shared(suite: BenchRecord['suite'], name: string, contender: ContenderFacts, packages: Record<string, string> = {}) {
+  #shared(
+    suite: BenchRecord['suite'],
+    name: string,
+    contender: ContenderFacts,
+    packages: Readonly<Record<string, string>> = {},
+  ) {
     const facts = environment();
     return {
       schema: schemaVersion,
@@ -87,7 +92,7 @@ export class Session {
     name: string,
     contender: ContenderFacts,
     result: Pick<Measured, 'samples' | 'cpuSamples' | 'work' | 'ceiling' | 'figures' | 'notes'>,
-    more: { readonly packages?: Record<string, string>; readonly shape?: CaseShape } = {},
+    more: { readonly packages?: Readonly<Record<string, string>>; readonly shape?: CaseShape } = {},
   ): Measured {
     const record: Measured = {
       ...this.#shared(suite, name, contender, more.packages),

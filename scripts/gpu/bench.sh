@@ -22,6 +22,7 @@ pieces="${LOWRANK_PIECES:-/tmp/lowrank-pieces}"
 more="${LOWRANK_MORE:-/tmp/lowrank-more}"
 dry="${LOWRANK_BENCH_DRY:-}"
 mkdir -p "$out" "$pieces"
+touch "$out/records.jsonl"
 
 if [ "${1:-}" = receive ]; then
   cp "$here"/piece-* "$pieces"/ && ls -l "$pieces"
@@ -128,7 +129,8 @@ for word in "$@"; do
 done
 [ ! -f "$out/bench.log" ] || gzip -kf "$out/bench.log"
 "$node" -e '
-  const records = require("fs").readFileSync(process.argv[1], "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  const text = require("fs").readFileSync(process.argv[1], "utf8");
+  const records = text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
   const bad = records.filter((r) => r.status === "failed" || r.status === "wrong");
   console.log(`${records.length} records, ${bad.length} failed or wrong`);
   for (const r of bad.slice(0, 12)) console.log(`${r.status} ${r.suite}/${r.case} ${r.contender.name}: ${r.reason.slice(0, 160)}`);

@@ -71,8 +71,7 @@ async function packHarness() {
       platform: 'node',
       target: 'node24',
       conditions: ['source'],
-      // other JavaScript libraries are found where they are installed
-      external: ['@jax-js/*', '@tensorflow/*', 'onnxruntime-web', 'vitest'],
+      external: ['webgpu', 'vitest'],
       banner: {
         js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
       },

@@ -103,8 +103,8 @@ export interface OpCase {
   prove?(data: Data, sizes: readonly number[]): Promise<number>;
   /** Nothing but its own kernel computes it (a copy, `quantize`): the small sizes are all that is compared. */
   readonly alone?: boolean;
-  /** A plain product that other libraries can run as well. */
-  readonly product?: { readonly m: number; readonly k: number; readonly n: number };
+  /** A product x [m, k] · wᵀ in f32 that other libraries can run as well. */
+  readonly product?: { readonly m: number; readonly k: number; readonly n: number; readonly weight: 'dense' | 'nf4' };
 }
 
 export const roundingOf: Readonly<Record<FloatDType, number>> = { f32: 1e-4, f16: 1e-2, bf16: 4e-2 };

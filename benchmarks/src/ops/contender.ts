@@ -17,6 +17,10 @@ export interface Prepared {
 /** What is measured: a backend of ours or of the user's, or another library. */
 export interface Contender {
   readonly facts: ContenderFacts;
+  /** Its device runs apart from the host. */
+  readonly apart: boolean;
+  /** Versions that the records of a peer carry. */
+  readonly packages?: Readonly<Record<string, string>>;
   /** Has it such an op? A contender without the question has all. */
   takes?(op: OpCase): boolean;
   /** Throws `Refused` where it cannot take this call. */
@@ -34,11 +38,13 @@ const flushed = { host: { bytes: 64 * 2 ** 20, sets: 48 }, device: { bytes: 256 
 
 export class BackendContender implements Contender {
   readonly facts: ContenderFacts;
+  readonly apart: boolean;
   readonly device: Device;
 
   constructor(backend: Backend, facts: ContenderFacts) {
     this.device = new Device(backend);
     this.facts = facts;
+    this.apart = backend.caps.asynchronous;
   }
 
   #check({ dtype }: OpCase): void {
@@ -48,8 +54,7 @@ export class BackendContender implements Contender {
 
   async prepare(op: OpCase, seed: number): Promise<Prepared> {
     this.#check(op);
-    const { device } = this;
-    const apart = device.backend.caps.asynchronous;
+    const { device, apart } = this;
     const flush = flushed[apart ? 'device' : 'host'];
     const sets: Disposable[][] = [];
     const built: Built[] = [];

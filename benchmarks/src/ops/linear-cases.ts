@@ -24,7 +24,7 @@ export function product(m: number, k: number, n: number, dtype: FloatDType, quic
     small: [33, 65, 31],
     quick,
     tolerance: roundingOf[dtype],
-    ...(dtype === 'f32' ? { product: { m, k, n } } : {}),
+    ...(dtype === 'f32' ? { product: { m, k, n, weight: 'dense' } } : {}),
     build(data, [rows, inner, columns]) {
       const x = data.normal([rows!, inner!], 1, dtype);
       const w = data.normal([columns!, inner!], inner! ** -0.5, dtype);
@@ -108,6 +108,7 @@ export function quantProduct(
     small: [Math.min(m, 9), 48, 64],
     quick,
     tolerance: roundingOf[dtype],
+    ...(dtype === 'f32' && !transposed ? { product: { m, k, n, weight: 'nf4' } } : {}),
     async build(data, [rows, out, inner]) {
       using values = data.normal([out!, inner!], inner! ** -0.5);
       const weight = await BlockwiseWeight.quantize(values);

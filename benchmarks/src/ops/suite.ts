@@ -1,7 +1,7 @@
 import { type Device, keep, type Tensor } from '@lowrank/tensor';
 import { referenceBackend } from '@lowrank/testkit';
 import { reasonOf } from '../backends.ts';
-import { packageVersion } from '../environment.ts';
+import { isSoftware } from '../environment.ts';
 import { measure } from '../measure.ts';
 import type { Session } from '../session.ts';
 import { summarize } from '../statistics.ts';
@@ -113,6 +113,9 @@ function moving(megabytes: number): OpCase {
   };
 }
 
+/** The side of a square product that a contender does at its best rate, and soon. */
+const largeOf = ({ apart, facts }: Contender) => (isSoftware(facts.device) ? 192 : apart ? 4096 : 768);
+
 /** Runs op cases on all contenders in turns, each checked against the reference first. */
 export async function runOps(
   session: Session,
@@ -129,10 +132,10 @@ export async function runOps(
   const ceilings = new Map<Contender, Ceilings>(contenders.map((c) => [c, { gemm: new Map() }]));
   try {
     const dtypes = new Set(cases.filter((c) => c.bound === 'gemm').map((c) => c.dtype));
-    const n = contenders.some((c) => c instanceof BackendContender && c.device.backend.caps.asynchronous) ? 4096 : 768;
-    const probes: OpCase[] = [copying(64), moving(64), ...[...dtypes].map((dtype) => product(n, n, n, dtype))];
-    for (const probe of probes)
-      await runCase(session, contenders, { ...probe, name: `ceiling: ${probe.name}` }, reference, ceilings, true);
+    const large = Map.groupBy(contenders, largeOf);
+    for (const [n, group] of large)
+      for (const probe of [copying(64), moving(64), ...[...dtypes].map((dtype) => product(n, n, n, dtype))])
+        await runCase(session, group, { ...probe, name: `ceiling: ${probe.name}` }, reference, ceilings, true);
     for (const [i, op] of cases.entries()) {
       session.signal.throwIfAborted();
       session.say(`ops ${i + 1}/${cases.length}: ${op.name}`);
@@ -198,7 +201,6 @@ async function runCase(
         else own.copy = Math.max(own.copy ?? 0, perSecond);
       }
       const top = op.bound === 'gemm' ? own.gemm.get(op.dtype) : own.copy;
-      const version = contender.facts.kind === 'peer' ? packageVersion(contender.facts.name) : undefined;
       session.add(
         'ops',
         op.name,
@@ -212,7 +214,7 @@ async function runCase(
           figures,
           notes: contender instanceof BackendContender ? fallbackNotes(contender.device) : [],
         },
-        version ? { packages: { [contender.facts.name]: version } } : {},
+        contender.packages ? { packages: contender.packages } : {},
       );
     }
   } finally {
