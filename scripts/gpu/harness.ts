@@ -34,6 +34,18 @@ export function describe(name: string, body: () => void): void {
 export function test(name: string, body: Body): void {
   current.items.push({ name, body });
 }
+/** One test a row; `%i` and `%s` in the name stand for the row's values in turn. */
+test.each =
+  <Row extends readonly unknown[]>(rows: readonly Row[]) =>
+  (name: string, body: (...values: Row) => unknown): void => {
+    for (const row of rows) {
+      let at = 0;
+      test(
+        name.replace(/%[is]/g, () => String(row[at++])),
+        () => body(...row),
+      );
+    }
+  };
 export const beforeAll = (body: Body): number => current.before.push(body);
 export const afterAll = (body: Body): number => current.after.unshift(body);
 export const beforeEach = (body: Body): number => current.beforeEach.push(body);

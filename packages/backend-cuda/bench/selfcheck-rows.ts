@@ -169,66 +169,6 @@ await group('lora', async () => {
   }
 });
 
-// What timing the library's candidates would gain over its first choice.
-await group('candidates', async () => {
-  const { native, handle } = bench.device;
-  const space = scratch(64 << 20);
-  for (const [m, n, k, transA, transB] of [
-    [8192, 6144, 4144, false, true],
-    [8192, 4096, 4112, false, true],
-    [8192, 14336, 4128, false, true],
-    [8192, 4096, 14336, false, true],
-    [8192, 4096, 14336, false, false],
-    [8192, 14336, 4096, false, false],
-    [8192, 4096, 4096, false, false],
-    [2048, 14336, 4128, false, true],
-    [1024, 128256, 4096, false, true],
-  ] as const) {
-    const [a, b, d] = [bench.normal([m * k], 'bf16'), bench.normal([n * k], 'bf16'), bench.empty([m * n], 'bf16')];
-    const range = (v: View) => ({
-      memory: (v.buffer as { handle?: number }).handle!,
-      offset: 0,
-      bytes: v.shape[0]! * 2,
-    });
-    for (const workspaceBytes of [32 << 20, 64 << 20]) {
-      const plan = native.matmulPlan(handle, {
-        m,
-        n,
-        k,
-        transA,
-        transB,
-        typeA: 14,
-        typeB: 14,
-        typeD: 14,
-        lda: k,
-        ldb: transB ? k : n,
-        ldd: n,
-        workspaceBytes,
-        candidates: 8,
-        align: 16,
-      });
-      for (const index of plan.algos.keys()) {
-        native.matmulChoose(plan.handle, index);
-        const run = () => {
-          bench.device.commands.matmul(plan.handle, 1, 0, range(a), range(b), range(d), {
-            memory: (space.buffer as { handle?: number }).handle!,
-            offset: 0,
-            bytes: workspaceBytes,
-          });
-          bench.device.flush();
-        };
-        await bench.time(
-          `gemm ${m}×${n}×${k}${transB ? ' Tb' : ''} candidate ${index}, ${workspaceBytes >> 20} MiB`,
-          [run],
-          { flops: 2 * m * n * k },
-        );
-      }
-    }
-    bench.free(a, b, d);
-  }
-  bench.free(space);
-});
-
 await group('transfers', async () => {
   const bytes = 256 << 20;
   const view = bench.empty([bytes], 'u8');

@@ -36,7 +36,7 @@ export function acceptsQuant(w: QuantSpecs): true | Refusal {
 }
 
 /** `struct Quantized`. */
-function quantized(list: CommandList, w: QuantViews, { blockSize }: QuantAttrs): CommandList {
+export function quantized(list: CommandList, w: QuantViews, { blockSize }: QuantAttrs): CommandList {
   list.pointer(rangeOf(w.codes)).pointer(rangeOf(w.absmax)).pointer(rangeOf(w.codebook));
   for (const v of [w.nestedAbsmax, w.nestedCodebook, w.offset])
     list.optionalPointer(w.absmax.dtype === 'u8' ? v && rangeOf(v) : undefined);

@@ -5,7 +5,8 @@ import type { Tensor } from '../tensor.ts';
 
 const ropeOp: FusedFunction<'rope'> = defineFused({
   name: 'rope',
-  cost: 'cheap',
+  // Of a joint projection all that the backward pass reads is here: kept, it stands in for the projection.
+  cost: ({ heads }) => (heads === undefined ? 'cheap' : 'expensive'),
   decompose: ({ x, cos, sin, positions }, { inverse, heads }) => {
     if (heads !== undefined && heads < x.shape[2]!) {
       const [turned, rest] = split(x, [heads, x.shape[2]! - heads], 2) as [Tensor, Tensor];

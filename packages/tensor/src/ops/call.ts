@@ -18,7 +18,7 @@ import {
 } from '@lowrank/kernels';
 import { freshGradient, gradEnabled } from '../autograd/mode.ts';
 import { connect, Node, tracked } from '../autograd/node.ts';
-import { currentRegion, Recipe } from '../autograd/recipe.ts';
+import { currentRegion, type PolicyCall, Recipe } from '../autograd/recipe.ts';
 import type { Device } from '../device.ts';
 import type { Tensor } from '../tensor.ts';
 
@@ -51,10 +51,12 @@ export interface Rule<O extends OpTypes> {
   vjp(context: VjpContext<O>): Record<string, Tensor | undefined>;
 }
 
+type Cost = PolicyCall['cost'];
+
 export interface FusedDefinition<N extends FusedName> {
   readonly name: N;
   /** Whether recomputing it costs about what it saves: `selective` recompute keeps the results of expensive ops. */
-  readonly cost: 'cheap' | 'expensive';
+  readonly cost: Cost | ((attrs: FusedOps[N]['attrs']) => Cost);
   /** Outputs that a recompute policy never drops: small ones, whose making again would repeat the whole op. */
   readonly keeps?: readonly string[];
   /** The same function in terms of other ops; differentiable when its inputs are. */
@@ -95,7 +97,7 @@ function execute<O extends OpTypes>(
 /** Records a node over what a kernel made, and how to make it again where a policy asks for that. */
 function record<O extends OpTypes>(
   contract: Contract<O>,
-  { cost, keeps = [], rule }: Pick<FusedDefinition<never>, 'cost' | 'keeps'> & { rule: Rule<O> | 'none' },
+  { cost, keeps = [], rule }: { cost: Cost; keeps?: readonly string[] | undefined; rule: Rule<O> | 'none' },
   inputs: unknown,
   attrs: O['attrs'],
   outputs: unknown,
@@ -206,7 +208,7 @@ export function primitive<P extends PrimitiveName>(
   rule: Rule<PrimitiveOps[P]> | 'none',
   inputs: Tensors<PrimitiveOps[P]['inputs']>,
   attrs: PrimitiveOps[P]['attrs'],
-  options: { into?: Record<string, Tensor>; device?: Device; cost?: 'cheap' | 'expensive' } = {},
+  options: { into?: Record<string, Tensor>; device?: Device; cost?: Cost } = {},
 ): Tensors<PrimitiveOps[P]['outputs']> {
   const contract = primitiveContracts[name] as unknown as Contract<PrimitiveOps[P]>;
   const tensors = leaves<Tensor>(inputs).map((l) => l.value);
@@ -278,7 +280,8 @@ export function defineFused<N extends FusedName>(definition: FusedDefinition<N>)
     const record_ = recording(tensors);
     if (record_) refuseInto(name, options.into);
     const { outputs } = execute(device, contract, inputs, attrs, run, options.into);
-    if (record_) record(contract, definition as never, inputs, attrs, outputs, run);
+    const cost = typeof definition.cost === 'function' ? definition.cost(attrs) : definition.cost;
+    if (record_) record(contract, { ...definition, cost } as never, inputs, attrs, outputs, run);
     return outputs;
   };
   return Object.assign(call, { definition });
