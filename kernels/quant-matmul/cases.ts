@@ -54,6 +54,9 @@ export const cases = defineCases<QuantMatmul>(
       ),
     ),
     make({ m: 1, k: 1120, n: 37 }),
+    make({ m: 3, k: 1088, n: 37 }), // a task that is cut off, a tile that is
+    make({ m: 8, k: 1536, n: 21, type: 'fp4', blockSize: 128 }),
+    make({ m: 1, k: 640, n: 16, nested: false, blockSize: 4096 }),
     make({ m: 1, k: 2048, n: 21, type: 'fp4', blockSize: 32, nested: false }),
     make(
       { m: 5, k: 64, n: 33 },

@@ -230,6 +230,61 @@ function oneRow(
   );
 }
 
+/** Rows of W that a warp of `quant_tile` takes, elements of x of a task, and most bytes of x and of partial sums in shared memory. */
+const tile = { rows: 16, slice: 512, bytes: 160 << 10 } as const;
+
+function tileShape(device: CudaDevice, M: number, n: number, k: number) {
+  const slices = Math.ceil(k / tile.slice);
+  const tiles = Math.ceil(n / tile.rows);
+  const perBlock = Math.ceil(tiles / device.info.multiprocessors);
+  return { slices, tiles, perBlock, bytes: M * k * 2 + perBlock * slices * tile.rows * M * 4 };
+}
+
+/** Whether `quant_tile` takes the call: half precision, whole blocks of 64, x and its sums in shared memory. */
+function tileRows(device: CudaDevice, x: View, weight: QuantViews, y: View, attrs: QuantAttrs): boolean {
+  const [n, k] = attrs.shape as [number, number];
+  const M = x.shape[0]!;
+  return (
+    x.dtype !== 'f32' &&
+    y.dtype === x.dtype &&
+    k % 64 === 0 &&
+    attrs.blockSize % 64 === 0 &&
+    weight.codes.byteOffset % 8 === 0 &&
+    tileShape(device, M, n, k).bytes <= tile.bytes
+  );
+}
+
+function oneTile(
+  device: CudaDevice,
+  x: View,
+  weight: QuantViews,
+  c: View | undefined,
+  y: View,
+  attrs: QuantAttrs,
+): void {
+  const [n, k] = attrs.shape as [number, number];
+  const M = x.shape[0]!;
+  const { slices, tiles, perBlock, bytes } = tileShape(device, M, n, k);
+  const list = device.launch(`quant_tile_${x.dtype}`, [Math.ceil(tiles / perBlock)], 512, bytes).pointer(rangeOf(x));
+  quantized(list, weight, attrs)
+    .optionalPointer(c && rangeOf(c))
+    .pointer(rangeOf(y))
+    .i64(n)
+    .i64(k)
+    .i64(x.strides[0]!);
+  list
+    .i64(c?.strides[0] ?? 0)
+    .i64(c?.strides[1] ?? 0)
+    .i64(y.strides[0]!)
+    .i32(M);
+  device.done(
+    list
+      .i32(codeOf[(c ?? y).dtype])
+      .i32(slices)
+      .i32(perBlock),
+  );
+}
+
 function vectors(
   device: CudaDevice,
   x: View,
@@ -240,6 +295,7 @@ function vectors(
 ): void {
   const [n, k] = attrs.shape as [number, number];
   const rows = x.shape[0]!;
+  if (tileRows(device, x, weight, y, attrs)) return oneTile(device, x, weight, c, y, attrs);
   if (rows === 1 && k % 32 === 0 && k <= 16 * rowSlice && attrs.blockSize >= 32 && weight.codes.byteOffset % 16 === 0)
     return oneRow(device, x, weight, c, y, attrs);
   const row = (v: View, m: number): View => ({ ...v, byteOffset: v.byteOffset + m * v.strides[0]! * bytesOf[v.dtype] });
