@@ -71,12 +71,7 @@ fn main(
       let high = scale * vec4<f32>(table[(word >> 20u) & 15u], table[(word >> 16u) & 15u], table[word >> 28u], table[(word >> 24u) & 15u]);
 #if WIDE
       // Eight elements of 16 bits in one vector.
-      y_data[first >> 3u] = vec4<u32>(
-        y_code(low.x) | (y_code(low.y) << 16u),
-        y_code(low.z) | (y_code(low.w) << 16u),
-        y_code(high.x) | (y_code(high.y) << 16u),
-        y_code(high.z) | (y_code(high.w) << 16u),
-      );
+      y_data[first >> 3u] = vec4<u32>(y_code2(low.x, low.y), y_code2(low.z, low.w), y_code2(high.x, high.y), y_code2(high.z, high.w));
 #else
       y_store4(first, low);
       y_store4(first + 4u, high);

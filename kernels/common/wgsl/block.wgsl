@@ -1,26 +1,34 @@
 // `$(N)_block`: a block of 4 × 4 elements of the dense float operand $(N), as four columns: column j holds rows row … row + 3 at inner
 // index k + j; zeros from `rows` and `end` on. MODE `inner`: elements along k lie side by side and vector loads may take them; `outer`: along
 // the rows; `any`: neither.
-fn $(N)_block(base: u32, row: u32, rows: u32, k: u32, end: u32, row_stride: u32, k_stride: u32) -> mat4x4<f32> {
+//
+// `$(N)_whole`: the same, where all of it is there and MODE is not `any`.
 #if $(N)_MODE == inner
-  if row + 4u <= rows && k + 4u <= end {
-    let at = base + row * row_stride + k;
-    return transpose(mat4x4<f32>(
-      $(N)_load4(at),
-      $(N)_load4(at + row_stride),
-      $(N)_load4(at + 2u * row_stride),
-      $(N)_load4(at + 3u * row_stride),
-    ));
-  }
+fn $(N)_whole(base: u32, row: u32, k: u32, row_stride: u32, k_stride: u32) -> mat4x4<f32> {
+  let at = base + row * row_stride + k;
+  return transpose(mat4x4<f32>(
+    $(N)_load4(at),
+    $(N)_load4(at + row_stride),
+    $(N)_load4(at + 2u * row_stride),
+    $(N)_load4(at + 3u * row_stride),
+  ));
+}
 #elif $(N)_MODE == outer
+fn $(N)_whole(base: u32, row: u32, k: u32, row_stride: u32, k_stride: u32) -> mat4x4<f32> {
+  let at = base + k * k_stride + row;
+  return mat4x4<f32>(
+    $(N)_load4(at),
+    $(N)_load4(at + k_stride),
+    $(N)_load4(at + 2u * k_stride),
+    $(N)_load4(at + 3u * k_stride),
+  );
+}
+#endif
+
+fn $(N)_block(base: u32, row: u32, rows: u32, k: u32, end: u32, row_stride: u32, k_stride: u32) -> mat4x4<f32> {
+#if $(N)_MODE != any
   if row + 4u <= rows && k + 4u <= end {
-    let at = base + k * k_stride + row;
-    return mat4x4<f32>(
-      $(N)_load4(at),
-      $(N)_load4(at + k_stride),
-      $(N)_load4(at + 2u * k_stride),
-      $(N)_load4(at + 3u * k_stride),
-    );
+    return $(N)_whole(base, row, k, row_stride, k_stride);
   }
 #endif
   // In a loop, since this is for the edges: shaders stay short.

@@ -1,7 +1,7 @@
-// y = alpha · left · right + beta · c on subgroup matrices: f16 in, sums in f32. A workgroup of eight subgroups takes 128 × 128 of y, two by
-// four, each 64 × 32 as 4 × 2 matrices of 16 × 16, and walks the inner axis by 32. Tiles lie in workgroup memory as they lie in memory:
-// rows of 32 along the inner axis (INNER), or inner index first; each row has 16 bytes more, which spreads it over the banks. The next tiles
-// are asked for while the present ones are multiplied. EXTRA, SPLITS and Params: as in tiles.wgsl.
+// y = alpha · left · right + beta · c on subgroup matrices: f16 in, sums in f32. A workgroup of SUB_M by SUB_N subgroups takes BM × BN of y, each
+// subgroup IM × JN matrices of 16 × 16, and walks the inner axis by BK. Tiles lie in workgroup memory as they lie in memory: rows of BK along
+// the inner axis (INNER), or inner index first; each row has 16 bytes more, which spreads it over the banks. The next tiles are asked for while
+// the present ones are multiplied. STAGES, EXTRA, SPLITS and Params: as in tiles.wgsl.
 // OFFSET_UNIT and STRIDE_UNIT: how many vectors, or numbers, the load function counts by; found out by trial.
 enable f16;
 enable subgroups;
@@ -17,61 +17,55 @@ diagnostic(off, chromium.subgroup_matrix_uniformity);
 #include "common/wgsl/product-params.wgsl"
 
 const threads = $(THREADS)u;
-const lanes = threads / 8u;
-// Vectors of eight f16 a row of a tile, and in all.
+const lanes = threads / ($(SUB_M)u * $(SUB_N)u);
+// Vectors of eight f16 in a row of a tile, with the one that is not used, and in a tile.
 #if LEFT_INNER
-const left_row = 5u;
-const left_size = 128u * 5u;
+const left_vectors = $(BK)u / 8u;
+const left_size = $(BM)u * (left_vectors + 1u);
 #else
-const left_row = 17u;
-const left_size = 32u * 17u;
+const left_vectors = $(BM)u / 8u;
+const left_size = $(BK)u * (left_vectors + 1u);
 #endif
 #if RIGHT_INNER
-const right_row = 5u;
-const right_size = 128u * 5u;
+const right_vectors = $(BK)u / 8u;
+const right_size = $(BN)u * (right_vectors + 1u);
 #else
-const right_row = 17u;
-const right_size = 32u * 17u;
+const right_vectors = $(BN)u / 8u;
+const right_size = $(BK)u * (right_vectors + 1u);
 #endif
-const loads = 512u / threads;
+const left_row = left_vectors + 1u;
+const right_row = right_vectors + 1u;
 
-var<workgroup> left_tile: array<vec4<u32>, left_size>;
-var<workgroup> right_tile: array<vec4<u32>, right_size>;
-var<workgroup> results: array<f32, 8 * 256>;
+var<workgroup> left_tile: array<vec4<u32>, $(STAGES)u * left_size>;
+var<workgroup> right_tile: array<vec4<u32>, $(STAGES)u * right_size>;
+// ROUND matrices of each subgroup on their way out.
+var<workgroup> results: array<f32, $(SUB_M)u * $(SUB_N)u * $(ROUND)u * 256u>;
 var<private> a_base: u32;
 var<private> b_base: u32;
 
-// Row (of 128) and inner index (of 32) of vector i of a tile.
+// Row and inner index of vector i of a tile.
 fn left_place(i: u32) -> vec2<u32> {
 #if LEFT_INNER
-  return vec2<u32>(i / 4u, i % 4u * 8u);
+  return vec2<u32>(i / left_vectors, i % left_vectors * 8u);
 #else
-  return vec2<u32>(i % 16u * 8u, i / 16u);
+  return vec2<u32>(i % left_vectors * 8u, i / left_vectors);
 #endif
 }
 
 fn right_place(i: u32) -> vec2<u32> {
 #if RIGHT_INNER
-  return vec2<u32>(i / 4u, i % 4u * 8u);
+  return vec2<u32>(i / right_vectors, i % right_vectors * 8u);
 #else
-  return vec2<u32>(i % 16u * 8u, i / 16u);
+  return vec2<u32>(i % right_vectors * 8u, i / right_vectors);
 #endif
 }
 
 fn left_slot(i: u32) -> u32 {
-#if LEFT_INNER
-  return (i / 4u) * left_row + i % 4u;
-#else
-  return (i / 16u) * left_row + i % 16u;
-#endif
+  return (i / left_vectors) * left_row + i % left_vectors;
 }
 
 fn right_slot(i: u32) -> u32 {
-#if RIGHT_INNER
-  return (i / 4u) * right_row + i % 4u;
-#else
-  return (i / 16u) * right_row + i % 16u;
-#endif
+  return (i / right_vectors) * right_row + i % right_vectors;
 }
 
 @compute @workgroup_size($(THREADS))
@@ -81,14 +75,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let batch = vec2<u32>(both / P.batch, both % P.batch);
   a_base = P.a_offset + dot(batch, P.a_batch);
   b_base = P.b_offset + dot(batch, P.b_batch);
-  let n0 = group.x * 128u;
-  let m0 = group.y * 128u;
+  let n0 = group.x * $(BN)u;
+  let m0 = group.y * $(BM)u;
   let subgroup = id / lanes;
   let lane = id % lanes;
-  let m1 = (subgroup / 4u) * 64u;
-  let n1 = (subgroup % 4u) * 32u;
-#for i in 0..4
-#for j in 0..2
+  let m1 = (subgroup / $(SUB_N)u) * ($(IM)u * 16u);
+  let n1 = (subgroup % $(SUB_N)u) * ($(JN)u * 16u);
+#for i in 0..$(IM)
+#for j in 0..$(JN)
   var sum_$(i)_$(j) = subgroup_matrix_result<f32, 16, 16>();
 #endfor
 #endfor
@@ -102,18 +96,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
   let y_base = P.y_offset + dot(batch, P.y_batch) + split * P.y_split;
   let c_base = P.c_offset + dot(batch, P.c_batch);
-#for i in 0..4
-#for j in 0..2
+#for i in 0..$(IM)
+#for half in 0..$(ROUNDS)
   workgroupBarrier();
-  subgroupMatrixStore<row_major>(&results, subgroup * 256u, sum_$(i)_$(j), 16u);
+#for r in 0..$(ROUND)
+  subgroupMatrixStore<row_major>(&results, (subgroup * $(ROUND)u + $(r)u) * 256u, sum_$(i)_$(COLUMN_$(half)_$(r)), 16u);
+#endfor
   workgroupBarrier();
-  for (var q = lane; q < 64u; q += lanes) {
-    let at = subgroup * 256u + q * 4u;
+  for (var q = lane; q < 64u * $(ROUND)u; q += lanes) {
+    let at = subgroup * $(ROUND)u * 256u + q * 4u;
     put(
       y_base,
       c_base,
-      m0 + m1 + $(i)u * 16u + q / 4u,
-      n0 + n1 + $(j)u * 16u + q % 4u * 4u,
+      m0 + m1 + $(i)u * 16u + q % 64u / 4u,
+      n0 + n1 + ($(half)u * $(ROUND)u + q / 64u) * 16u + q % 4u * 4u,
       vec4<f32>(results[at], results[at + 1u], results[at + 2u], results[at + 3u]),
     );
   }

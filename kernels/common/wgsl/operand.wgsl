@@ -38,6 +38,8 @@ alias $(N)_t = u32;
 fn $(N)_load(i: u32) -> $(N)_t {
 #if $(N)_TYPE == f32
   return bitcast<f32>($(N)_word(i));
+#elif $(N)_TYPE == f16 && HALF
+  return unpack2x16float($(N)_word(i >> 1u))[i & 1u];
 #elif $(N)_TYPE == f16
   return bitcast<f32>(f16_bits($(N)_bits(i)));
 #elif $(N)_TYPE == bf16
@@ -68,6 +70,8 @@ fn $(N)_load4(i: u32) -> vec4<f32> {
 fn $(N)_code(v: $(N)_t) -> u32 {
 #if $(N)_TYPE == f32 || $(N)_TYPE == i32
   return bitcast<u32>(v);
+#elif $(N)_TYPE == f16 && HALF
+  return pack2x16float(vec2<f32>(v, 0.0));
 #elif $(N)_TYPE == f16
   return f16_code(bitcast<u32>(v));
 #elif $(N)_TYPE == bf16
@@ -80,6 +84,17 @@ fn $(N)_code(v: $(N)_t) -> u32 {
   return v;
 #endif
 }
+
+#if $(N)_TYPE == f16 || $(N)_TYPE == bf16
+// The codes of two values in a word, v below. HALF: the device's own conversions are right (half-trial.wgsl finds out).
+fn $(N)_code2(v: f32, w: f32) -> u32 {
+#if $(N)_TYPE == f16 && HALF
+  return pack2x16float(vec2<f32>(v, w));
+#else
+  return $(N)_code(v) | ($(N)_code(w) << 16u);
+#endif
+}
+#endif
 
 #if $(N)_ACCESS == read_write
 // Replaces the bits of `mask` in word i. Without atomics the caller must own the word.
@@ -120,7 +135,7 @@ fn $(N)_store(i: u32, v: $(N)_t) {
 #if $(N)_TYPE == f16 || $(N)_TYPE == bf16
 // Stores elements i and i + 1; i is even, and the caller owns the word.
 fn $(N)_store2(i: u32, v: f32, w: f32) {
-  $(N)_put_word(i >> 1u, $(N)_code(v) | ($(N)_code(w) << 16u), 0xffffffffu);
+  $(N)_put_word(i >> 1u, $(N)_code2(v, w), 0xffffffffu);
 }
 #endif
 
@@ -130,7 +145,7 @@ fn $(N)_store4(i: u32, v: vec4<f32>) {
 #if $(N)_ELEMENT == vec4<u32>
   $($(N)_BUFFER)[i >> 2u] = bitcast<vec4<u32>>(v);
 #elif $(N)_ELEMENT == vec2<u32>
-  $($(N)_BUFFER)[i >> 2u] = vec2<u32>($(N)_code(v.x) | ($(N)_code(v.y) << 16u), $(N)_code(v.z) | ($(N)_code(v.w) << 16u));
+  $($(N)_BUFFER)[i >> 2u] = vec2<u32>($(N)_code2(v.x, v.y), $(N)_code2(v.z, v.w));
 #else
   $(N)_store(i, v.x);
   $(N)_store(i + 1u, v.y);

@@ -8,6 +8,11 @@
 #else
   let all_steps = steps;
 #endif
+#if STAGES == 2
+#define STAGE_NOW step & 1u
+#else
+#define STAGE_NOW 0u
+#endif
 #for l in 0..$(LOADS)
   var next_$(l): mat4x4<f32>;
 #endfor
@@ -28,31 +33,34 @@
 #endfor
     }
     if step > 0u {
+#if STAGES == 2
+      let left_stage = ((step + 1u) & 1u) * left_size;
+      let right_stage = ((step + 1u) & 1u) * right_size;
+#else
+      let left_stage = 0u;
+      let right_stage = 0u;
+#endif
+#if UNROLL
+#for block in 0..$(BK_BLOCKS)
+#for u in 0..4
+#include "common/wgsl/tiles-step.wgsl" (BLOCK = $(block)u, U = $(u)u)
+#endfor
+#endfor
+#else
       for (var block = 0u; block < inner_blocks; block++) {
-        let left_exchange = exchange(block, left_vectors);
-        let right_exchange = exchange(block, right_vectors);
         for (var u = 0u; u < 4u; u++) {
-          let left_at = (block * 4u + u) * left_vectors;
-          let right_at = (block * 4u + u) * right_vectors;
-#for g in 0..$(TMV)
-          let a$(g) = left_tile[left_at + ((ty + $(g)u * (left_vectors / $(TMV)u)) ^ left_exchange)];
-#endfor
-#for j in 0..$(TNV)
-          let b$(j) = right_tile[right_at + ((tx + $(j)u * (right_vectors / $(TNV)u)) ^ right_exchange)];
-#endfor
-#for i in 0..$(TM)
-#for j in 0..$(TNV)
-          sum_$(i)_$(j) = fma(vec4<f32>(a$(VECTOR_OF_$(i))[$(i)u % 4u]), b$(j), sum_$(i)_$(j));
-#endfor
-#endfor
+#include "common/wgsl/tiles-step.wgsl" (BLOCK = block, U = u)
         }
       }
+#endif
     }
+#if STAGES == 1
     workgroupBarrier();
+#endif
     if step < all_steps {
 #for l in 0..$(LOADS)
       if id + $(l)u * $(THREADS)u < blocks {
-        keep(id + $(l)u * $(THREADS)u, next_$(l));
+        keep(id + $(l)u * $(THREADS)u, $(STAGE_NOW), next_$(l));
       }
 #endfor
     }

@@ -1,7 +1,8 @@
 // y = alpha · left · right + beta · c by tiles of BM × BN: a workgroup of THREADS invocations keeps the tile in registers, TM × TN each, and
 // walks the inner axis by BK. Blocks of 4 × 4 elements come through `left` and `right`, rounded up with zeros, and lie in workgroup memory
 // inner index first; the places of vectors are exchanged by inner index, so that neither stores nor loads meet in one bank. The next blocks
-// are loaded while the present ones are multiplied. EXTRA: a second product, `left2` · `right2` over k2, is added.
+// are loaded while the present ones are multiplied. STAGES: tiles that lie in workgroup memory at a time; with two, one barrier a round is
+// enough. EXTRA: a second product, `left2` · `right2` over k2, is added.
 // SPLITS: ranges of the inner axis go to workgroups of their own, and y holds f32 partial sums for each.
 #include "common/wgsl/numbers.wgsl"
 #include "common/wgsl/operand.wgsl" (N = y)
@@ -17,9 +18,11 @@ const right_vectors = $(BN)u / 4u;
 const inner_blocks = $(BK)u / 4u;
 const left_blocks = left_vectors * inner_blocks;
 const blocks = left_blocks + right_vectors * inner_blocks;
+const left_size = $(BK)u * left_vectors;
+const right_size = $(BK)u * right_vectors;
 
-var<workgroup> left_tile: array<vec4<f32>, $(BK)u * left_vectors>;
-var<workgroup> right_tile: array<vec4<f32>, $(BK)u * right_vectors>;
+var<workgroup> left_tile: array<vec4<f32>, $(STAGES)u * left_size>;
+var<workgroup> right_tile: array<vec4<f32>, $(STAGES)u * right_size>;
 // Batch of this workgroup: starts of a and b.
 var<private> a_base: u32;
 var<private> b_base: u32;
@@ -65,16 +68,16 @@ fn fetch2(i: u32, m0: u32, n0: u32, k0: u32, end: u32) -> mat4x4<f32> {
 }
 #endif
 
-fn keep(i: u32, block: mat4x4<f32>) {
+fn keep(i: u32, stage: u32, block: mat4x4<f32>) {
   if i < left_blocks {
     let p = left_place(i);
-    let at = p.y * 4u * left_vectors + (p.x ^ exchange(p.y, left_vectors));
+    let at = stage * left_size + p.y * 4u * left_vectors + (p.x ^ exchange(p.y, left_vectors));
 #for j in 0..4
     left_tile[at + $(j)u * left_vectors] = block[$(j)];
 #endfor
   } else {
     let p = right_place(i - left_blocks);
-    let at = p.y * 4u * right_vectors + (p.x ^ exchange(p.y, right_vectors));
+    let at = stage * right_size + p.y * 4u * right_vectors + (p.x ^ exchange(p.y, right_vectors));
 #for j in 0..4
     right_tile[at + $(j)u * right_vectors] = block[$(j)];
 #endfor

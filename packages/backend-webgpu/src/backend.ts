@@ -15,6 +15,7 @@ import { Pipelines } from './gpu/pipelines.ts';
 import { Scratch } from './gpu/scratch.ts';
 import { Stream } from './gpu/stream.ts';
 import { deviceTime } from './gpu/timing.ts';
+import { tryHalf } from './half.ts';
 import { attentionOps } from './ops/attention.ts';
 import { copyBytes, elementwisePrimitives } from './ops/elementwise.ts';
 import { loraOps } from './ops/lora.ts';
@@ -50,6 +51,7 @@ export async function webgpuBackend(options: WebGpuOptions = {}): Promise<WebGpu
   const info = adapter?.info ?? device.adapterInfo;
   const { backend, launcher } = createBackend(device, adapterFacts(info, device));
   launcher.variants.large = options.tuning?.large;
+  await tryHalf(backend, launcher);
   await tryMatrices(backend, launcher, info);
   return backend;
 }
@@ -90,6 +92,7 @@ export function createBackend(
   const stream = new Stream(gpu);
   const memory = new WebGpuMemory(gpu, stream);
   const scratch = new Scratch(memory);
+  const scratches = { sums: scratch, weights: new Scratch(memory) };
   const pipelines = new Pipelines(gpu, wgsl);
   const launcher = new Launcher(gpu, stream, pipelines);
   if (facts.fallback) launcher.variants.tile = softwareTile;
@@ -111,9 +114,9 @@ export function createBackend(
     },
     fused: {
       ...rowOps(launcher),
-      ...quantOps(launcher, scratch),
+      ...quantOps(launcher, scratches),
       ...attentionOps(launcher),
-      ...loraOps(launcher, scratch),
+      ...loraOps(launcher, scratches),
     },
     record: {
       begin: () => stream.beginRecording(),

@@ -1,12 +1,12 @@
 import { type Backend, f16Code, f16Value, specOf, type View } from '@lowrank/kernels';
 import type { Launcher } from './gpu/launcher.ts';
 import type { MatrixVariant } from './gpu/variants.ts';
+import { matrixBytes, matrixTiles } from './ops/tiles.ts';
 
 const name = 'subgroup-matrix';
 /** Sizes of the trial product. */
 const [m, n, k] = [128, 136, 64] as const;
-/** Tiles of 128 rows of five vectors twice, and 16 × 16 results of eight subgroups. */
-const workgroupBytes = 2 * 128 * 5 * 16 + 8 * 256 * 4;
+const workgroupBytes = matrixBytes(matrixTiles.large);
 
 interface MatrixConfig {
   readonly componentType: string;
@@ -22,7 +22,8 @@ type DawnInfo = GPUAdapterInfo & { readonly subgroupMatrixConfigs?: readonly Mat
 /** Takes subgroup matrices into use if the device has them and they multiply rightly; else notes why not. */
 export async function tryMatrices(backend: Backend, launcher: Launcher, info: DawnInfo): Promise<void> {
   const { variants, gpu } = launcher;
-  const threads = 8 * info.subgroupMaxSize;
+  const lanes = info.subgroupMaxSize;
+  const threads = matrixTiles.large.M * matrixTiles.large.N * lanes;
   const missing = ['chromium-experimental-subgroup-matrix', 'shader-f16', 'subgroups'].filter(
     (f) => !gpu.features.has(f),
   );
@@ -48,7 +49,7 @@ export async function tryMatrices(backend: Backend, launcher: Launcher, info: Da
     [1, 8],
     [8, 1],
   ] as const) {
-    const problem = await trial(backend, launcher, { offsetUnit, strideUnit, threads });
+    const problem = await trial(backend, launcher, { offsetUnit, strideUnit, lanes });
     if (!problem) return tryAttention(backend, launcher);
     problems.push(`${offsetUnit}/${strideUnit}: ${problem}`);
   }
@@ -70,11 +71,13 @@ async function trial(backend: Backend, launcher: Launcher, variant: MatrixVarian
   const buffers = [memory.allocate(m * k * 2), memory.allocate(n * k * 2), memory.allocate(m * n * 4)] as const;
   const [a, b, y] = buffers;
   try {
-    for (const [leftInner, rightInner] of [
-      [true, true],
-      [true, false],
-      [false, true],
+    for (const [leftInner, rightInner, tile] of [
+      [true, true, matrixTiles.large],
+      [true, false, matrixTiles.large],
+      [false, true, matrixTiles.large],
+      [true, true, matrixTiles.small],
     ] as const) {
+      launcher.variants.matrixTile = tile;
       memory.write(a, 0, leftInner ? codes(m, k, left) : codes(k, m, (l, i) => left(i, l)));
       memory.write(b, 0, rightInner ? codes(n, k, (j, l) => right(l, j)) : codes(k, n, right));
       const view = (buffer: typeof a, rows: number, columns: number, straight: boolean): View => ({
@@ -102,6 +105,7 @@ async function trial(backend: Backend, launcher: Launcher, variant: MatrixVarian
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   } finally {
+    launcher.variants.matrixTile = undefined;
     for (const buffer of buffers) memory.release(buffer);
   }
 }
@@ -150,7 +154,7 @@ async function tryAttention(backend: Backend, { variants }: Launcher): Promise<v
     const attrs = { scale: 0.25, causal: true };
     const results: Float64Array[][] = [];
     for (const onMatrices of [false, true]) {
-      variants.attention = onMatrices;
+      variants.attention = onMatrices ? 'streamed' : undefined;
       backend.fused.attention!.run({ inputs: { q, k, v }, outputs: { y, lse }, attrs });
       backend.fused.attentionBackward!.run({
         inputs: { dy, q, k, v, y, lse },
@@ -167,7 +171,7 @@ async function tryAttention(backend: Backend, { variants }: Launcher): Promise<v
       if (!(off <= 5e-3 * most)) throw new Error(`${['y', 'lse', 'dq', 'dk', 'dv'][at]} is off by ${off} of ${most}`);
     }
   } catch (error) {
-    variants.attention = false;
+    variants.attention = undefined;
     variants.refuse(name, error instanceof Error ? error.message : String(error));
   } finally {
     for (const { buffer } of made) memory.release(buffer);

@@ -15,8 +15,8 @@ describe('kernels on subgroup matrices are valid', () => {
       const adapter = await findAdapter({ dawn: ['backend=null', 'enable-dawn-features=allow_unsafe_apis'] });
       const device = await openDevice(adapter);
       opened = createBackend(device, adapterFacts(adapter.info, device));
-      opened.launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, threads: 256 };
-      opened.launcher.variants.attention = true;
+      opened.launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };
+      opened.launcher.variants.attention = 'streamed';
     } catch (error) {
       missing = String(error);
     }

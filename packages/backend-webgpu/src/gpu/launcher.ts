@@ -151,10 +151,11 @@ export class Launcher {
   launch(bound: Bound, file: string, defines: Defines, x: number, y = 1, z = 1): void {
     if (x === 0 || y === 0 || z === 0) return;
     this.gpu.checkAlive();
-    const key = `${file}${bound.key}|${keyOf(defines)}`;
+    const { half } = this.variants;
+    const key = `${file}${bound.key}|${half ? 'H,' : ''}${keyOf(defines)}`;
     const pipeline =
       this.pipelines.find(key) ??
-      this.pipelines.create(key, bound.op, file, { ...operandDefines(bound), ...defines }, bound.access);
+      this.pipelines.create(key, bound.op, file, { ...operandDefines(bound), HALF: half, ...defines }, bound.access);
     this.stream.dispatch(pipeline, bound.bindings, this.params.done(), [x, y, z]);
   }
 

@@ -22,3 +22,9 @@ export class Scratch {
     return this.#buffer;
   }
 }
+
+/** What products take beside their operands: partial sums, and a weight dequantized. */
+export interface Scratches {
+  readonly sums: Scratch;
+  readonly weights: Scratch;
+}

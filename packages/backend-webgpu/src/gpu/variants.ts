@@ -2,8 +2,18 @@
 export interface MatrixVariant {
   readonly offsetUnit: 1 | 8;
   readonly strideUnit: 1 | 8;
-  /** Eight subgroups. */
-  readonly threads: number;
+  /** Invocations of a subgroup. */
+  readonly lanes: number;
+}
+
+/** Shape of a tile on subgroup matrices: of y, of the inner axis; M by N subgroups share it; tiles in workgroup memory at a time. */
+export interface MatrixTile {
+  readonly BM: number;
+  readonly BN: number;
+  readonly BK: number;
+  readonly M: number;
+  readonly N: number;
+  readonly stages: 1 | 2;
 }
 
 /** Shape of a portable tile of a product: of y, of the inner axis, of one invocation's part. */
@@ -13,14 +23,28 @@ export interface TileShape {
   readonly BK: number;
   readonly TM: number;
   readonly TN: number;
+  /** Tiles in workgroup memory at a time: one where absent; none where operands are read through caches alone. */
+  readonly stages?: 0 | 1 | 2;
+  /** The walk over a tile's inner indices is written out. */
+  readonly unroll?: boolean;
 }
+
+/** Attention on subgroup matrices: `streamed` takes matrices straight from memory. */
+export const attentionVariants = ['streamed'] as const;
+export type AttentionVariant = (typeof attentionVariants)[number];
 
 /** Kernel variants beside the portable ones: which are in use, and why others are not. Decided once, by trial, when a backend is opened. */
 export class Variants {
   /** Products of f16 on subgroup matrices. */
   matrix: MatrixVariant | undefined;
+  /** The device's own conversions between f32 and f16. */
+  half = false;
   /** Attention on them, too. */
-  attention = false;
+  attention: AttentionVariant | undefined;
+  /** Every product on subgroup matrices by this tile: for measurements and tests. */
+  matrixTile: MatrixTile | undefined;
+  /** Rows of x from which a quantized weight is dequantized before its product, to f16 for subgroup matrices or to f32 for others. */
+  apart: Record<'f16' | 'f32', number> = { f16: 1024, f32: Infinity };
   /** The portable tile of large products, where it was measured. */
   large: TileShape | undefined;
   /** Every portable product by this tile, whatever its shape: for measurements and tests. */
@@ -34,6 +58,7 @@ export class Variants {
   /** For people: each variant with `in use` or the reason against it. */
   list(): { readonly name: string; readonly inUse: boolean; readonly reason?: string }[] {
     const rows: { name: string; inUse: boolean; reason?: string }[] = [{ name: 'portable', inUse: true }];
+    if (this.half) rows.push({ name: 'f16 conversions of the device', inUse: true });
     if (this.matrix) rows.push({ name: 'subgroup-matrix', inUse: true });
     if (this.attention) rows.push({ name: 'subgroup-matrix attention', inUse: true });
     for (const [name, reason] of this.#refused) rows.push({ name, inUse: false, reason });

@@ -77,8 +77,8 @@ function takesMatrices(
 
 /** Operands and definitions of the kernels on subgroup matrices. */
 function matrixDefines(launcher: Launcher, width: number): Defines {
-  const { offsetUnit, strideUnit, threads } = launcher.variants.matrix!;
-  return { THREADS: threads / 2, DK: width / 16, OFFSET_UNIT: offsetUnit, STRIDE_UNIT: strideUnit };
+  const { offsetUnit, strideUnit, lanes } = launcher.variants.matrix!;
+  return { THREADS: 4 * lanes, DK: width / 16, OFFSET_UNIT: offsetUnit, STRIDE_UNIT: strideUnit };
 }
 
 const vectorArg = (name: string, view: View): Arg => ({ name, view, vector: 4 });

@@ -12,16 +12,16 @@ import {
   type View,
 } from '@lowrank/kernels';
 import type { Launcher } from '../gpu/launcher.ts';
-import type { Scratch } from '../gpu/scratch.ts';
+import type { Scratches } from '../gpu/scratch.ts';
 import { matmul } from './matmul.ts';
 import { type Product, runProduct } from './product.ts';
-import { packed, quantProduct, scaleBytes, scalesOf } from './quant.ts';
+import { packed, quantProduct, scaleBytes } from './quant.ts';
 import { matrixOf, transposed } from './tiles.ts';
 
 /** Groups of linear layers with low-rank pairs, composed of products; the pair rides along with the base product's tiles. */
 export function loraOps(
   launcher: Launcher,
-  scratch: Scratch,
+  scratch: Scratches,
 ): Pick<NonNullable<Backend['fused']>, 'loraLinear' | 'loraLinearBackward'> {
   return {
     loraLinear: {
@@ -84,7 +84,7 @@ function columns(view: View, first: number, count: number): View {
 
 function forward(
   launcher: Launcher,
-  scratch: Scratch,
+  scratch: Scratches,
   { x, layers }: LoraLinear['inputs'],
   { y, h }: LoraLinear['outputs'],
   attrs: LoraLinear['attrs'],
@@ -102,7 +102,7 @@ function forward(
       const r = layer.a.shape[0]!;
       const hidden = columns(h, hColumn, r);
       if (r > 0) {
-        matmul(launcher, scratch, { inputs: { a: x, b: transposed(layer.a) }, outputs: { y: hidden }, attrs: {} });
+        matmul(launcher, scratch.sums, { inputs: { a: x, b: transposed(layer.a) }, outputs: { y: hidden }, attrs: {} });
         extra = { h: matrixOf(hidden), l: matrixOf(layer.b), k2: r, scale: at.scale ?? 1 };
       }
       hColumn += r;
@@ -127,27 +127,26 @@ interface Base {
 /** y = x · Wᵀ (or x · W) + c + the pair's product. */
 function base(
   launcher: Launcher,
-  scratch: Scratch,
+  scratch: Scratches,
   op: string,
   { layer, at, x, y, c, transposed: turned, extra, workspace }: Base,
 ): void {
   const [m, n] = y.shape as [number, number];
   if (n === 0) return;
   if (layer.quant && at.quant) {
-    const scales = scalesOf(launcher, layer.quant, at.quant, workspace);
     quantProduct(launcher, scratch, op, {
       x,
       y,
       c,
       weight: layer.quant,
-      scales,
       attrs: at.quant,
       transposed: turned,
       extra,
+      workspace,
     });
     return;
   }
-  runProduct(launcher, scratch, {
+  runProduct(launcher, scratch.sums, {
     op,
     m,
     n,
@@ -165,7 +164,7 @@ function base(
 
 function backward(
   launcher: Launcher,
-  scratch: Scratch,
+  scratch: Scratches,
   { dy, x, h, layers }: LoraLinearBackward['inputs'],
   { dx, da, db }: LoraLinearBackward['outputs'],
   attrs: LoraLinearBackward['attrs'],
@@ -191,7 +190,7 @@ function backward(
     const scale = at.scale ?? 1;
     const hidden = columns(h, hColumn, r);
     hColumn += r;
-    matmul(launcher, scratch, {
+    matmul(launcher, scratch.sums, {
       inputs: { a: transposed(own), b: hidden },
       outputs: { y: db[pair]! },
       attrs: { alpha: scale, dtype: 'f32' },
@@ -199,7 +198,7 @@ function backward(
     const target = da[pair++]!;
     if (m === 0 || r === 0) {
       if (r > 0)
-        matmul(launcher, scratch, {
+        matmul(launcher, scratch.sums, {
           inputs: { a: emptyColumns(own, r), b: x },
           outputs: { y: target },
           attrs: { dtype: 'f32' },
@@ -207,12 +206,16 @@ function backward(
       return { layer, at, own, extra: undefined };
     }
     const g = inWorkspace(places.g[i]!, [m, r]);
-    matmul(launcher, scratch, {
+    matmul(launcher, scratch.sums, {
       inputs: { a: own, b: layer.b },
       outputs: { y: g },
       attrs: { alpha: scale, dtype: 'f32' },
     });
-    matmul(launcher, scratch, { inputs: { a: transposed(g), b: x }, outputs: { y: target }, attrs: { dtype: 'f32' } });
+    matmul(launcher, scratch.sums, {
+      inputs: { a: transposed(g), b: x },
+      outputs: { y: target },
+      attrs: { dtype: 'f32' },
+    });
     return { layer, at, own, extra: { h: matrixOf(g), l: matrixOf(transposed(layer.a)), k2: r, scale: 1 } };
   });
   if (!dx || m === 0) return;

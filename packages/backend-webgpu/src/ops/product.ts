@@ -2,18 +2,20 @@ import { contiguousStrides, specOf, type View } from '@lowrank/kernels';
 import type { Arg, Bound, Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
 import { elementwise } from '../gpu/strided.ts';
+import type { TileShape } from '../gpu/variants.ts';
 import {
   type Access,
   accessOf,
+  chooseMatrixTile,
   chooseSplits,
   chooseTile,
   eightAccess,
   largeTiles,
   type Matrix,
   matrixTile,
+  portableTile,
   storeOf,
   type Tile,
-  threadsOf,
 } from './tiles.ts';
 
 /** y = alpha · a · b + beta · c (+ h · lᵀ · scale), with b dense or quantized. */
@@ -107,12 +109,16 @@ export function addUp(
 function portablePlan(launcher: Launcher, p: Product): Plan {
   const { variants } = launcher;
   const tableBytes = p.quant ? (1 << p.quant.bits) * 4 : 0;
+  const a = accessOf(p.a);
+  const b: Access = p.b ? accessOf(p.b) : { mode: 'any', vector: 1, innerFirst: !p.quant!.transposed };
+  const choose = (large: TileShape) => chooseTile(launcher.gpu, large, p.m, p.n, p.batch[0] * p.batch[1], tableBytes);
+  const shape = variants.tile ?? choose(variants.large ?? largeTiles[0]!);
+  // Without workgroup memory operands are taken by vectors.
+  const takes = shape.stages !== 0 || (a.mode !== 'any' && b.mode !== 'any');
   return {
-    tile:
-      variants.tile ??
-      chooseTile(launcher.gpu, variants.large ?? largeTiles[0]!, p.m, p.n, p.batch[0] * p.batch[1], tableBytes),
-    a: accessOf(p.a),
-    b: p.b ? accessOf(p.b) : { mode: 'any', vector: 1, innerFirst: !p.quant!.transposed },
+    tile: portableTile(takes ? shape : choose(largeTiles[0]!)),
+    a,
+    b,
     h: p.extra && accessOf(p.extra.h),
     l: p.extra && accessOf(p.extra.l),
   };
@@ -131,7 +137,8 @@ function matrixPlan(launcher: Launcher, p: Product): Plan | undefined {
   const h = p.extra && eightAccess(p.extra.h, p.m, p.extra.k2, true);
   const l = p.extra && eightAccess(p.extra.l, p.n, p.extra.k2, true);
   if (p.extra && (h?.mode !== a.mode || l?.mode !== b.mode)) return undefined;
-  return { tile: matrixTile(matrix), a, b, h, l };
+  const shape = launcher.variants.matrixTile ?? chooseMatrixTile(p.m, p.n, p.batch[0] * p.batch[1]);
+  return { tile: matrixTile(launcher.gpu, matrix, shape), a, b, h, l };
 }
 
 function quantAccess({ quant, n, k }: Product): Access | undefined {
@@ -161,7 +168,7 @@ function launchProduct(launcher: Launcher, p: Product, { tile, a, b, h, l }: Pla
   const range = Math.ceil(Math.ceil(p.k / splits) / tile.BK) * tile.BK;
   writeParams(launcher, p, bound, args, range, splits);
   const defines: Record<string, string | number | boolean> = {
-    THREADS: threadsOf(tile),
+    ...tile.defines,
     y_STORE: y.mode,
     ADDS: p.c !== undefined,
     EXTRA: p.extra !== undefined,
@@ -177,11 +184,8 @@ function launchProduct(launcher: Launcher, p: Product, { tile, a, b, h, l }: Pla
     defines.TRANSPOSED = p.quant.transposed;
     defines.ALIGNED = p.quant.width % 4 === 0 && p.quant.codes.byteOffset % 4 === 0;
   }
-  Object.assign(
-    defines,
-    tile.matrix ? { OFFSET_UNIT: tile.matrix.offsetUnit, STRIDE_UNIT: tile.matrix.strideUnit } : tileDefines(tile),
-  );
-  const file = `${p.quant ? 'quant-matmul' : 'matmul'}/${tile.matrix ? 'matrix' : p.quant ? 'quant-matmul' : 'matmul'}.wgsl`;
+  const kernel = p.quant ? 'quant-matmul' : 'matmul';
+  const file = `${kernel}/${{ memory: kernel, direct: 'direct', matrix: 'matrix' }[tile.kind]}.wgsl`;
   launcher.launch(
     bound,
     file,
@@ -190,16 +194,6 @@ function launchProduct(launcher: Launcher, p: Product, { tile, a, b, h, l }: Pla
     Math.ceil(p.m / tile.BM),
     p.batch[0] * p.batch[1] * splits,
   );
-}
-
-/** What tiles.wgsl needs of a tile. */
-function tileDefines(tile: Tile): Record<string, number> {
-  const { BM, BN, BK, TM, TN } = tile;
-  const threads = threadsOf(tile);
-  const defines: Record<string, number> = { BM, BN, BK, TM, TN, TMV: TM / 4, TNV: TN / 4 };
-  defines.LOADS = Math.ceil((((BM + BN) / 4) * (BK / 4)) / threads);
-  for (let i = 0; i < TM; i++) defines[`VECTOR_OF_${i}`] = i >> 2;
-  return defines;
 }
 
 /** The struct of `common/wgsl/product-params.wgsl`. */

@@ -20,16 +20,16 @@ import {
   type View,
 } from '@lowrank/kernels';
 import type { Arg, Launcher } from '../gpu/launcher.ts';
-import type { Scratch } from '../gpu/scratch.ts';
+import type { Scratches } from '../gpu/scratch.ts';
 import { elementwise } from '../gpu/strided.ts';
 import { type Product, runProduct } from './product.ts';
-import { matrixOf } from './tiles.ts';
+import { matrixOf, transposed } from './tiles.ts';
 
 type QuantOps = 'quantize' | 'dequantize' | 'quantMatmul';
 type QuantSpecs = { readonly [K in keyof QuantViews]: TensorSpec | undefined };
 
 /** Ops on blockwise-quantized tensors. */
-export function quantOps(launcher: Launcher, scratch: Scratch): Pick<NonNullable<Backend['fused']>, QuantOps> {
+export function quantOps(launcher: Launcher, scratch: Scratches): Pick<NonNullable<Backend['fused']>, QuantOps> {
   const quantize: FusedKernel<Quantize> = {
     accepts: ({ outputs }) => isContiguous(outputs.codes) || { refused: 'codes must be contiguous' },
     run: ({ inputs, outputs, attrs }) => runQuantize(launcher, inputs, outputs, attrs),
@@ -51,9 +51,9 @@ export function quantOps(launcher: Launcher, scratch: Scratch): Pick<NonNullable
         y,
         c,
         weight,
-        scales: scalesOf(launcher, weight, attrs, workspace),
         attrs,
         transposed: attrs.transposed,
+        workspace,
       }),
   };
   return { quantize, dequantize, quantMatmul };
@@ -82,7 +82,7 @@ function tailBytes(weight: QuantSpecs, attrs: QuantAttrs): number {
 }
 
 /** The f32 scales of a weight's blocks: its absmax, or made in `workspace`. */
-export function scalesOf(launcher: Launcher, weight: QuantViews, attrs: QuantAttrs, workspace: View | undefined): View {
+function scalesOf(launcher: Launcher, weight: QuantViews, attrs: QuantAttrs, workspace: View | undefined): View {
   if (weight.absmax.dtype === 'f32') return flatView(weight.absmax);
   const scales: View = {
     ...specOf([blocksOf(attrs)], 'f32'),
@@ -222,24 +222,28 @@ function runQuantize(
   );
 }
 
-/** y = x · Wᵀ (or x · W, transposed) + c, and perhaps h · lᵀ · scale, with W dequantized on the way. */
+/** y = x · Wᵀ (or x · W, transposed) + c, and perhaps h · lᵀ · scale. */
 export interface QuantProduct {
   readonly x: View;
   readonly y: View;
   readonly c?: View | undefined;
   readonly weight: QuantViews;
-  /** f32, one a block. */
-  readonly scales: View;
   readonly attrs: QuantAttrs;
   readonly transposed: boolean;
   readonly extra?: Product['extra'];
+  /** Room for `scaleBytes`. */
+  readonly workspace: View | undefined;
 }
 
-export function quantProduct(launcher: Launcher, scratch: Scratch, op: string, q: QuantProduct): void {
+/**
+ * With W dequantized on its way into each tile; or, for so many rows that the tiles would do that many times over, once and for all into
+ * scratch before.
+ */
+export function quantProduct(launcher: Launcher, scratch: Scratches, op: string, q: QuantProduct): void {
   const [rows, width] = q.attrs.shape as [number, number];
   const [m, n] = q.y.shape as [number, number];
   if (m === 0 || n === 0) return;
-  runProduct(launcher, scratch, {
+  const product = {
     op,
     m,
     n,
@@ -251,9 +255,20 @@ export function quantProduct(launcher: Launcher, scratch: Scratch, op: string, q
     alpha: 1,
     beta: 1,
     extra: q.extra,
+  } as const;
+  const apart = apartDtype(launcher, q);
+  if (apart) {
+    const buffer = scratch.weights.take(rows * width * bytesOf[apart]);
+    const w: View = { ...specOf([rows, width], apart), buffer, byteOffset: 0 };
+    runDequantize(launcher, q.weight, w, q.attrs, undefined);
+    runProduct(launcher, scratch.sums, { ...product, b: matrixOf(q.transposed ? transposed(w) : w) });
+    return;
+  }
+  runProduct(launcher, scratch.sums, {
+    ...product,
     quant: {
       codes: q.weight.codes,
-      scales: q.scales,
+      scales: scalesOf(launcher, q.weight, q.attrs, q.workspace),
       codebook: q.weight.codebook,
       bits: quantBits[q.attrs.quantType],
       transposed: q.transposed,
@@ -261,4 +276,14 @@ export function quantProduct(launcher: Launcher, scratch: Scratch, op: string, q
       shift: Math.log2(q.attrs.blockSize),
     },
   });
+}
+
+/** What a weight is dequantized to before the product; undefined where the tiles do it. f16 only where tiles would round to it, too. */
+function apartDtype({ variants, gpu }: Launcher, { x, attrs, weight }: QuantProduct): 'f16' | 'f32' | undefined {
+  const count = sizeOf(attrs.shape);
+  const dtype =
+    variants.matrix && x.dtype === 'f16' && attrs.shape[1]! % 8 === 0 && attrs.shape[0]! % 8 === 0 ? 'f16' : 'f32';
+  if (x.shape[0]! < variants.apart[dtype] || count % (32 / quantBits[attrs.quantType]) !== 0) return undefined;
+  const fits = count * bytesOf[dtype] <= gpu.maxBinding && weight.codes.buffer.byteLength <= gpu.maxBinding;
+  return fits && weight.codes.byteOffset % 4 === 0 ? dtype : undefined;
 }

@@ -1,6 +1,7 @@
 import { bytesOf, type View } from '@lowrank/kernels';
 import type { Gpu } from '../gpu/gpu.ts';
-import type { MatrixVariant, TileShape } from '../gpu/variants.ts';
+import type { Defines } from '../gpu/source.ts';
+import type { MatrixTile, MatrixVariant, TileShape } from '../gpu/variants.ts';
 
 /** A matrix as tiles see it: rows along m or n, the other axis inner, or columns of y. Strides in elements; up to two batch axes. */
 export interface Matrix {
@@ -24,9 +25,13 @@ export function transposed(view: View): View {
   return { ...view, shape: [view.shape[1]!, view.shape[0]!], strides: [view.strides[1]!, view.strides[0]!] };
 }
 
-/** A tile of `common/wgsl/tiles.wgsl`, or of `matrix-tiles.wgsl` where `matrix` is there. */
-export interface Tile extends TileShape {
-  readonly matrix?: MatrixVariant;
+/** A kernel of products: what it takes of y and of the inner axis, its invocations, and what its file is assembled with. */
+export interface Tile {
+  readonly BM: number;
+  readonly BN: number;
+  readonly BK: number;
+  readonly kind: 'memory' | 'direct' | 'matrix';
+  readonly defines: Defines;
 }
 
 /** Tiles for large products, the usual one first; `tune` finds out which suits a device. */
@@ -38,11 +43,22 @@ export const largeTiles: readonly TileShape[] = [
   { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4 },
   { BM: 64, BN: 64, BK: 16, TM: 4, TN: 4 },
   { BM: 64, BN: 64, BK: 32, TM: 4, TN: 4 },
+  { BM: 128, BN: 128, BK: 16, TM: 8, TN: 8, stages: 2 },
+  { BM: 128, BN: 128, BK: 8, TM: 8, TN: 8, stages: 2 },
+  { BM: 128, BN: 128, BK: 8, TM: 8, TN: 8, stages: 2, unroll: true },
+  { BM: 128, BN: 128, BK: 16, TM: 8, TN: 8, unroll: true },
+  { BM: 128, BN: 64, BK: 16, TM: 8, TN: 8, stages: 2 },
+  { BM: 128, BN: 64, BK: 16, TM: 8, TN: 8, stages: 2, unroll: true },
+  { BM: 128, BN: 128, BK: 8, TM: 16, TN: 8, stages: 2 },
+  { BM: 128, BN: 64, BK: 4, TM: 8, TN: 4, stages: 0 },
+  { BM: 64, BN: 64, BK: 4, TM: 8, TN: 4, stages: 0 },
+  { BM: 64, BN: 64, BK: 4, TM: 4, TN: 4, stages: 0 },
+  { BM: 64, BN: 128, BK: 4, TM: 4, TN: 8, stages: 0 },
 ];
-const middle: Tile = { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4 };
-const low: Tile = { BM: 32, BN: 64, BK: 16, TM: 4, TN: 4 };
-const flat: Tile = { BM: 16, BN: 64, BK: 16, TM: 4, TN: 4 };
-const tall: Tile = { BM: 64, BN: 16, BK: 16, TM: 4, TN: 4 };
+const middle: TileShape = { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4 };
+const low: TileShape = { BM: 32, BN: 64, BK: 16, TM: 4, TN: 4 };
+const flat: TileShape = { BM: 16, BN: 64, BK: 16, TM: 4, TN: 4 };
+const tall: TileShape = { BM: 64, BN: 16, BK: 16, TM: 4, TN: 4 };
 
 /** For adapters in software, whose compilers take longer than the work: a short kernel, and one for all shapes. */
 export const softwareTile: TileShape = { BM: 32, BN: 32, BK: 8, TM: 4, TN: 4 };
@@ -50,22 +66,84 @@ export const softwareTile: TileShape = { BM: 32, BN: 32, BK: 8, TM: 4, TN: 4 };
 /** Every portable tile, for tests. */
 export const allTiles: readonly TileShape[] = [...largeTiles, low, flat, tall, softwareTile];
 
-export function threadsOf({ BM, BN, TM, TN, matrix }: Tile): number {
-  return matrix?.threads ?? (BM / TM) * (BN / TN);
+export function threadsOf({ BM, BN, TM, TN }: TileShape): number {
+  return (BM / TM) * (BN / TN);
 }
 
-/** The tile of subgroup matrices; TM and TN have no meaning there. */
-export function matrixTile(matrix: MatrixVariant): Tile {
-  return { BM: 128, BN: 128, BK: 32, TM: 4, TN: 4, matrix };
+const made = new WeakMap<object, Tile>();
+
+/** The kernel of `common/wgsl/tiles.wgsl`, or of `matmul/direct.wgsl`. */
+export function portableTile(shape: TileShape): Tile {
+  let tile = made.get(shape);
+  if (tile) return tile;
+  const { BM, BN, BK, TM, TN, stages = 1, unroll = false } = shape;
+  const threads = threadsOf(shape);
+  const loads = Math.ceil((((BM + BN) / 4) * (BK / 4)) / threads);
+  const defines: Record<string, number | boolean> = {
+    ...{ THREADS: threads, BM, BN, BK, TM, TN, TMV: TM / 4, TNV: TN / 4, BK_BLOCKS: BK / 4, LOADS: loads },
+    ...{ STAGES: stages, UNROLL: unroll },
+  };
+  for (let i = 0; i < TM; i++) defines[`VECTOR_OF_${i}`] = i >> 2;
+  made.set(shape, (tile = { BM, BN, BK, kind: stages === 0 ? 'direct' : 'memory', defines }));
+  return tile;
+}
+
+/** Tiles on subgroup matrices: the usual one, and one for products that it would leave a device idle with. */
+export const matrixTiles = {
+  large: { BM: 128, BN: 128, BK: 32, M: 2, N: 4, stages: 1 },
+  small: { BM: 64, BN: 64, BK: 32, M: 2, N: 2, stages: 1 },
+} as const satisfies Record<string, MatrixTile>;
+
+/** Tiles to choose among by measurement. */
+export const matrixCandidates: readonly MatrixTile[] = [
+  matrixTiles.large,
+  { BM: 128, BN: 128, BK: 32, M: 2, N: 4, stages: 2 },
+  { BM: 128, BN: 128, BK: 64, M: 2, N: 4, stages: 1 },
+  { BM: 128, BN: 128, BK: 32, M: 2, N: 2, stages: 1 },
+  { BM: 128, BN: 128, BK: 32, M: 2, N: 2, stages: 2 },
+  { BM: 256, BN: 128, BK: 32, M: 4, N: 4, stages: 1 },
+  { BM: 128, BN: 256, BK: 32, M: 2, N: 4, stages: 1 },
+  { BM: 128, BN: 64, BK: 32, M: 2, N: 2, stages: 2 },
+  matrixTiles.small,
+  { BM: 64, BN: 64, BK: 64, M: 2, N: 2, stages: 1 },
+];
+
+/** Bytes of workgroup memory, whichever way the operands lie, when each subgroup sends out `round` matrices at a time. */
+export function matrixBytes({ BM, BN, BK, M, N, stages }: MatrixTile, round = 1): number {
+  const rows = (count: number) => Math.max(count * (BK / 8 + 1), BK * (count / 8 + 1)) * 16;
+  return stages * (rows(BM) + rows(BN)) + M * N * round * 1024;
+}
+
+/** The kernel of `common/wgsl/matrix-tiles.wgsl`. */
+export function matrixTile(gpu: Gpu, { offsetUnit, strideUnit, lanes }: MatrixVariant, shape: MatrixTile): Tile {
+  let tile = made.get(shape);
+  if (tile && tile.defines.OFFSET_UNIT === offsetUnit && tile.defines.STRIDE_UNIT === strideUnit) return tile;
+  const { BM, BN, BK, M, N, stages } = shape;
+  const threads = M * N * lanes;
+  const JN = BN / N / 16;
+  const round = JN % 2 === 0 && matrixBytes(shape, 2) <= gpu.workgroupBytes ? 2 : 1;
+  const defines: Record<string, number> = {
+    ...{ THREADS: threads, BM, BN, BK, SUB_M: M, SUB_N: N, STAGES: stages, OFFSET_UNIT: offsetUnit },
+    ...{ STRIDE_UNIT: strideUnit, IM: BM / M / 16, JN, BK_MATRICES: BK / 16, ROUND: round, ROUNDS: JN / round },
+    ...{ LEFT_LOADS: (BM * BK) / 8 / threads, RIGHT_LOADS: (BN * BK) / 8 / threads },
+  };
+  for (let j = 0; j < JN; j++) defines[`COLUMN_${Math.floor(j / round)}_${j % round}`] = j;
+  made.set(shape, (tile = { BM, BN, BK, kind: 'matrix', defines }));
+  return tile;
+}
+
+/** By shape alone, as `chooseTile`. */
+export function chooseMatrixTile(m: number, n: number, batch: number): MatrixTile {
+  return Math.ceil(m / 128) * Math.ceil(n / 128) * batch >= 96 ? matrixTiles.large : matrixTiles.small;
 }
 
 /** Bytes of workgroup memory that a tile takes. */
-export function tileBytes({ BM, BN, BK }: TileShape): number {
-  return (BM + BN) * BK * 4;
+export function tileBytes({ BM, BN, BK, stages = 1 }: TileShape): number {
+  return (BM + BN) * BK * 4 * stages;
 }
 
 /** The portable tile for a product of m × n, by shape alone; `extraBytes` of workgroup memory go to something else. */
-export function chooseTile(gpu: Gpu, large: TileShape, m: number, n: number, batch: number, extraBytes = 0): Tile {
+export function chooseTile(gpu: Gpu, large: TileShape, m: number, n: number, batch: number, extraBytes = 0): TileShape {
   if (m <= 16) return flat;
   if (n <= 16) return tall;
   if (m <= 32) return low;

@@ -1,0 +1,144 @@
+import { type DType, f16Code, f16Value, specOf, type View } from '@lowrank/kernels';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { adapterFacts, findAdapter, openDevice } from '../src/adapter.ts';
+import { createBackend } from '../src/backend.ts';
+import type { MatrixTile } from '../src/gpu/variants.ts';
+import { matrixTiles } from '../src/ops/tiles.ts';
+import { tryMatrices } from '../src/probe.ts';
+import { whyNoAdapter } from './adapter.ts';
+import { emulate } from './emulate.ts';
+
+const reason = await whyNoAdapter();
+const [m, n, k] = [136, 144, 72] as const;
+const a = (i: number, l: number) => ((i * 5 + l * 3) % 9) - 4;
+const b = (l: number, j: number) => ((l * 7 + j * 2 + ((j * l) % 5)) % 7) - 3;
+
+/** The kernels for subgroup matrices on a device without them, their matrices written out in WGSL. */
+describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (skipped: ${reason})` : ''}`, () => {
+  let opened: ReturnType<typeof createBackend>;
+  let emulated = 0;
+  beforeAll(async () => {
+    const adapter = await findAdapter({});
+    const device = await openDevice(adapter);
+    const make = device.createShaderModule.bind(device);
+    device.createShaderModule = (descriptor) => {
+      const code = emulate(descriptor.code);
+      if (code !== descriptor.code) emulated++;
+      return make({ ...descriptor, code });
+    };
+    const names = ['chromium-experimental-subgroup-matrix', 'shader-f16', 'subgroups'];
+    opened = createBackend(device, adapterFacts(adapter.info, device));
+    Object.assign(opened.launcher.gpu, { features: new Set([...opened.launcher.gpu.features, ...names]) });
+  });
+  afterAll(() => opened?.backend.close());
+
+  test('products and attention pass the trial that takes them into use', async () => {
+    const { backend, launcher } = opened;
+    const config = { componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 };
+    await tryMatrices(backend, launcher, {
+      subgroupMinSize: 32,
+      subgroupMaxSize: 32,
+      subgroupMatrixConfigs: [config],
+    } as unknown as GPUAdapterInfo);
+    expect(backend.variants()).toContainEqual({ name: 'subgroup-matrix', inUse: true });
+    expect(backend.variants()).toContainEqual({ name: 'subgroup-matrix attention', inUse: true });
+  });
+
+  const matrix = (rows: number, columns: number, f: (i: number, j: number) => number, turned: boolean): View => {
+    const values = Array.from({ length: rows * columns }, (_, e) =>
+      turned ? f(e % rows, Math.floor(e / rows)) : f(Math.floor(e / columns), e % columns),
+    );
+    const view: View = {
+      ...specOf([rows, columns], 'f16'),
+      ...(turned && { strides: [1, rows] }),
+      buffer: opened.backend.memory.allocate(rows * columns * 2),
+      byteOffset: 0,
+    };
+    opened.backend.memory.write(view.buffer, 0, new Uint8Array(Uint16Array.from(values, f16Code).buffer));
+    return view;
+  };
+  const numbers = async (view: View, dtype: DType): Promise<number[]> => {
+    const bytes = await opened.backend.memory.read(view.buffer, 0, m * n * (dtype === 'f32' ? 4 : 2));
+    const raw = Uint8Array.from(bytes).buffer;
+    return dtype === 'f32' ? [...new Float32Array(raw)] : Array.from(new Uint16Array(raw), f16Value);
+  };
+
+  /** What a device in software has the memory for; other tiles differ in numbers alone. */
+  const tiles: readonly MatrixTile[] = [
+    matrixTiles.large,
+    matrixTiles.small,
+    { BM: 64, BN: 64, BK: 32, M: 2, N: 2, stages: 2 },
+    { BM: 64, BN: 64, BK: 64, M: 2, N: 2, stages: 1 },
+    { BM: 128, BN: 64, BK: 32, M: 1, N: 4, stages: 1 },
+  ];
+  test('a weight that is dequantized before gives what tiles make of it, pairs too', async () => {
+    const { backend, launcher } = opened;
+    launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };
+    const [rows, width] = [n, 128];
+    const count = rows * width;
+    const x = matrix(m, width, a, false);
+    const codes = backend.memory.allocate(count / 2);
+    backend.memory.write(
+      codes,
+      0,
+      Uint8Array.from({ length: count / 2 }, (_, i) => (i * 37) % 256),
+    );
+    const floats = (values: readonly number[], shape: readonly number[]): View => {
+      const buffer = backend.memory.allocate(values.length * 4);
+      backend.memory.write(buffer, 0, new Uint8Array(Float32Array.from(values).buffer));
+      return { ...specOf(shape, 'f32'), buffer, byteOffset: 0 };
+    };
+    const some = (size: number, step: number) => Array.from({ length: size }, (_, i) => Math.sin(i * step));
+    const quant = {
+      codes: { ...specOf([count / 2], 'u8'), buffer: codes, byteOffset: 0 },
+      absmax: floats(some(count / 64, 0.3), [count / 64]),
+      codebook: floats(some(16, 1), [16]),
+    };
+    const layers = [
+      { quant, a: floats(some(16 * width, 0.7), [16, width]), b: floats(some(rows * 16, 1.1), [rows, 16]) },
+    ];
+    const attrs = {
+      layers: [
+        { outFeatures: rows, scale: 0.5, quant: { quantType: 'nf4' as const, blockSize: 64, shape: [rows, width] } },
+      ],
+    };
+    const outcomes: number[][] = [];
+    const before = emulated;
+    for (const from of [Infinity, 0]) {
+      launcher.variants.apart = { f16: from, f32: from };
+      const y: View = { ...specOf([m, rows], 'f16'), buffer: backend.memory.allocate(m * rows * 2), byteOffset: 0 };
+      const h: View = { ...specOf([m, 16], 'f16'), buffer: backend.memory.allocate(m * 32), byteOffset: 0 };
+      backend.fused.loraLinear!.run({ inputs: { x, layers }, outputs: { y, h }, attrs });
+      outcomes.push(await numbers(y, 'f16'));
+    }
+    expect(emulated).toBe(before + 2);
+    expect(outcomes[1]).toEqual(outcomes[0]);
+    expect(outcomes[0]!.some((v) => v !== 0)).toBe(true);
+  });
+
+  for (const tile of tiles)
+    test(`${Object.values(tile).join('×')}`, async () => {
+      const { backend, launcher } = opened;
+      const expected = Array.from({ length: m * n }, (_, e) => {
+        let sum = 0;
+        for (let l = 0; l < k; l++) sum += a(Math.floor(e / n), l) * b(l, e % n);
+        return sum;
+      });
+      launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };
+      launcher.variants.matrixTile = tile;
+      try {
+        for (const [left, right, dtype] of [
+          [false, false, 'f32'],
+          [true, true, 'f16'],
+        ] as const) {
+          const [x, w] = [matrix(m, k, a, left), matrix(k, n, b, right)];
+          const y: View = { ...specOf([m, n], dtype), buffer: backend.memory.allocate(m * n * 4), byteOffset: 0 };
+          backend.primitives.matmul({ inputs: { a: x, b: w }, outputs: { y }, attrs: { dtype } });
+          expect(await numbers(y, dtype)).toEqual(expected);
+          for (const { buffer } of [x, w, y]) backend.memory.release(buffer);
+        }
+      } finally {
+        launcher.variants.matrixTile = undefined;
+      }
+    });
+});
