@@ -1,6 +1,7 @@
 /**
  * Whole training steps on one backend, a JSON line a case: node --conditions=source benchmarks/src/steps-main.ts [--backend cuda] [--cases name,…]
- * [--steps 10] [--out FILE].
+ * [--steps 10] [--out FILE]. --layers, --batch, --length and
+ * --vocabulary make a case smaller.
  */
 import { appendFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -16,6 +17,9 @@ const { values } = parseArgs({
     steps: { type: 'string', default: '10' },
     out: { type: 'string' },
     layers: { type: 'string' },
+    batch: { type: 'string' },
+    length: { type: 'string' },
+    vocabulary: { type: 'string' },
     dtype: { type: 'string' },
     'chunk-rows': { type: 'string' },
   },
@@ -97,14 +101,23 @@ for (const name of names) {
   if (!c) throw new TypeError(`no such case: ${name}. There are: ${Object.keys(cases).join(', ')}`);
   const device = new Device(await open(values.backend));
   const dtype = (values.dtype ?? device.backend.caps.preferredCompute) as FloatDType;
+  const { LOWRANK_COMMIT, LOWRANK_GPU, LOWRANK_DRIVER } = process.env;
+  const made = {
+    commit: LOWRANK_COMMIT,
+    gpu: LOWRANK_GPU,
+    driver: LOWRANK_DRIVER,
+    at: LOWRANK_COMMIT && new Date().toISOString(),
+    command: `steps-main ${process.argv.slice(2).join(' ')}`,
+  };
   let line: object;
   try {
-    const config = shapeOf(c.shape, values.layers ? Number(values.layers) : undefined);
+    const shape = shapeOf(c.shape, values.layers ? Number(values.layers) : undefined);
+    const config = values.vocabulary ? { ...shape, vocabSize: Number(values.vocabulary) } : shape;
     const r = await measureTrainStep(device, {
       config,
       method: c.method,
-      batch: c.batch,
-      length: c.length,
+      batch: values.batch ? Number(values.batch) : c.batch,
+      length: values.length ? Number(values.length) : c.length,
       rank: 16,
       recompute: c.recompute,
       dtype,
@@ -115,14 +128,13 @@ for (const name of names) {
     const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[list.length >> 1];
     line = {
       case: name,
-      commit: process.env.LOWRANK_COMMIT,
-      driver: process.env.LOWRANK_DRIVER,
-      command: `steps-main ${process.argv.slice(2).join(' ')}`,
+      ...made,
       backend: device.backend.name,
       device: device.backend.caps.device,
       dtype,
       medianMs: median(r.milliseconds),
       enqueueMs: median(r.enqueueMilliseconds),
+      enqueueShare: median(r.enqueueMilliseconds)! / median(r.milliseconds)!,
       tokensPerSecond: r.tokensPerSecond,
       peakGiB: r.peakBytes / 2 ** 30,
       reservedGiB: r.reservedBytes / 2 ** 30,
@@ -133,7 +145,7 @@ for (const name of names) {
       leaked: device.memory().live,
     };
   } catch (error) {
-    line = { case: name, error: error instanceof Error ? error.stack : String(error) };
+    line = { case: name, ...made, error: error instanceof Error ? error.stack : String(error) };
   }
   console.log(JSON.stringify(line));
   if (values.out) appendFileSync(values.out, `${JSON.stringify(line)}\n`);

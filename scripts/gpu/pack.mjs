@@ -18,6 +18,8 @@ const backend = ['cuda', 'webgpu'].includes(words[0]) ? words.shift() : 'cuda';
 const out = join(root, '.gpu', backend);
 const own = join(root, `packages/backend-${backend}`);
 mkdirSync(out, { recursive: true });
+/** Other libraries that are measured beside ours. */
+const peers = join(root, 'benchmarks/peers/js');
 
 function packCuda() {
   execFileSync(process.execPath, [join(own, 'scripts/build.mjs')], { stdio: 'inherit' });
@@ -40,10 +42,16 @@ function packWebGpu() {
     cpSync(join(from, 'dist/linux-x64/dawn.node'), binary, { dereference: true });
     compress(binary);
   }
+  rmSync(binary, { force: true }); // a run leaves it unpacked
+  if (!existsSync(join(peers, 'node_modules')))
+    execFileSync('npm', ['install', '--prefix', peers, '--no-audit', '--no-fund', '--ignore-scripts'], {
+      stdio: 'inherit',
+    });
   return [
     join(here, 'conformance-webgpu.ts'),
     join(here, 'faults-webgpu.ts'),
     join(own, 'bench/ops.ts'),
+    join(own, 'bench/peers.mjs'),
     join(root, 'benchmarks/src/steps-main.ts'),
   ];
 }
@@ -78,6 +86,7 @@ for (const entry of entries)
       js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
     },
     external: ['webgpu'],
+    nodePaths: [join(peers, 'node_modules')],
     // Test files are imported for what they do.
     ignoreAnnotations: true,
     logLevel: 'warning',
@@ -94,9 +103,11 @@ const size = (folder) =>
         : sum + (f.isDirectory() ? size(join(folder, f.name)) : statSync(join(folder, f.name)).size),
     0,
   );
+// gl/ is the packer's own: the .deb files of a Vulkan loader, for machines that have only the driver.
 const megabytes = size(out) / 2 ** 20;
 console.log(`.gpu/${backend}/: ${megabytes.toFixed(1)} MiB: ${entries.map((e) => basename(e)).join(', ')}`);
-if (megabytes > 60) {
-  console.error(`pack: .gpu/${backend}/ is over 60 MiB`);
+const most = 38; // with the repository's own files it travels in 64 MiB
+if (megabytes > most) {
+  console.error(`pack: .gpu/${backend}/ is over ${most} MiB`);
   process.exitCode = 1;
 }

@@ -4,16 +4,45 @@ import { adapterFacts, findAdapter, openDevice, type WebGpuOptions } from '../sr
 import { createBackend, type WebGpuBackend } from '../src/backend.ts';
 import { wgsl } from '../src/generated/wgsl.ts';
 import type { Launcher } from '../src/gpu/launcher.ts';
+import { tryHalf } from '../src/half.ts';
 import { tryMatrices } from '../src/probe.ts';
 
+/** What every line of a record says of the run. `LOWRANK_COMMIT`, `LOWRANK_GPU` and `LOWRANK_DRIVER` come from run.sh. */
+export function stamp(device: string, program: string): object {
+  const { LOWRANK_COMMIT, LOWRANK_GPU, LOWRANK_DRIVER } = process.env;
+  return {
+    commit: LOWRANK_COMMIT ?? 'unknown',
+    gpu: LOWRANK_GPU || device,
+    driver: LOWRANK_DRIVER || 'unknown',
+    device,
+    command: `${program} ${process.argv.slice(2).join(' ')}`.trim(),
+  };
+}
+
+/** Where lines go: `kernels` to a record, what is only compared to another. */
+export interface Records {
+  readonly kernels?: string | undefined;
+  readonly variants?: string | undefined;
+}
+
+/** What is known of one call. */
+export interface Work {
+  readonly flops?: number;
+  readonly bytes?: number;
+  /** The error against f64, measured before the time. */
+  readonly check?: () => Promise<number>;
+  /** A variant that is tried, which is no record of the kernel in use. */
+  readonly variant?: string;
+}
+
 /**
- * A device with timers; each measurement is a line on the screen and in the record. LOWRANK_COMMIT and LOWRANK_DRIVER are noted there;
- * LOWRANK_WGSL names a JSON file with other texts of shader files, by path, to try them.
+ * A device with timers; each measurement is a line on the screen and in a record. LOWRANK_WGSL names a JSON file with other texts of shader
+ * files, by path, to try them.
  */
 export class Bench {
   readonly backend: WebGpuBackend;
   readonly launcher: Launcher;
-  readonly #record: string | undefined;
+  readonly #records: Records;
   readonly #seed: View;
   readonly #filters: readonly string[];
   readonly #facts: object;
@@ -21,7 +50,7 @@ export class Bench {
 
   static async open(
     options: WebGpuOptions & { readonly matrices: boolean },
-    record: string | undefined,
+    records: Records,
     filters: readonly string[],
   ): Promise<Bench> {
     const { LOWRANK_WGSL: other } = process.env;
@@ -29,40 +58,45 @@ export class Bench {
     const adapter = await findAdapter(options);
     const device = await openDevice(adapter, options.features);
     const { backend, launcher } = createBackend(device, adapterFacts(adapter.info, device));
+    await tryHalf(backend, launcher);
     if (options.matrices) await tryMatrices(backend, launcher, adapter.info);
-    return new Bench(backend, launcher, record, filters);
+    return new Bench(backend, launcher, records, filters);
   }
 
-  private constructor(
-    backend: WebGpuBackend,
-    launcher: Launcher,
-    record: string | undefined,
-    filters: readonly string[],
-  ) {
+  private constructor(backend: WebGpuBackend, launcher: Launcher, records: Records, filters: readonly string[]) {
     this.backend = backend;
     this.launcher = launcher;
-    this.#record = record;
+    this.#records = records;
     this.#filters = filters;
     this.#seed = this.empty([4], 'u32');
     backend.memory.write(this.#seed.buffer, 0, new Uint8Array(Uint32Array.of(7, 11, 0, 0).buffer));
-    this.#facts = {
-      commit: process.env.LOWRANK_COMMIT,
-      device: backend.caps.device,
-      driver: process.env.LOWRANK_DRIVER,
-      command: `ops ${process.argv.slice(2).join(' ')}`.trim(),
-      date: new Date().toISOString(),
-    };
-    this.add({ name: 'adapter', features: backend.caps.features, variants: backend.variants() });
+    this.#facts = stamp(backend.caps.device, 'ops');
+    const { info } = { info: backend.device.adapterInfo };
+    this.#write(records.variants, {
+      kind: 'adapter',
+      name: 'adapter',
+      subgroups: [info?.subgroupMinSize, info?.subgroupMaxSize],
+      limits: backend.adapter.limits,
+      features: backend.caps.features,
+      variants: backend.variants(),
+    });
   }
 
-  /** Whether a name is asked for. */
+  /** Whether a name is asked for: it has one of the parts given, or none is given. */
   wants(name: string): boolean {
     return this.#filters.length === 0 || this.#filters.some((f) => name.includes(f));
   }
 
-  add(line: { readonly name: string; readonly [figure: string]: unknown }): void {
+  #write(path: string | undefined, line: object): void {
     console.log(JSON.stringify(line));
-    if (this.#record) appendFileSync(this.#record, `${JSON.stringify({ kind: 'kernel', ...this.#facts, ...line })}\n`);
+    const stamped = { ...line, ...this.#facts, at: new Date().toISOString() };
+    if (path) appendFileSync(path, `${JSON.stringify(stamped)}\n`);
+  }
+
+  add(line: { readonly name: string; readonly [figure: string]: unknown }): void {
+    const { variant, failed } = line;
+    if (variant === undefined && failed === undefined) this.#write(this.#records.kernels, { kind: 'kernel', ...line });
+    else this.#write(this.#records.variants, { kind: 'variant', ...line });
   }
 
   empty(shape: readonly number[], dtype: DType): View {
@@ -96,30 +130,29 @@ export class Bench {
   }
 
   /** `count` numbers of a contiguous tensor from element `from` on. */
-  async values({ buffer, byteOffset, dtype }: View, from: number, count: number): Promise<Float64Array> {
+  async values({ buffer, byteOffset, dtype }: View, from: number, count: number): Promise<Float32Array> {
     const size = bytesOf[dtype];
     const raw = Uint8Array.from(await this.backend.memory.read(buffer, byteOffset + from * size, count * size)).buffer;
-    if (dtype === 'f32') return Float64Array.from(new Float32Array(raw));
+    if (dtype === 'f32') return new Float32Array(raw);
     const codes = new Uint16Array(raw);
-    if (dtype === 'f16') return Float64Array.from(codes, f16Value);
-    return Float64Array.from(new Float32Array(Uint32Array.from(codes, (c) => c << 16).buffer));
+    if (dtype === 'f16') return Float32Array.from(codes, (c) => f16s[c]!);
+    return Float32Array.from(new Float32Array(Uint32Array.from(codes, (c) => c << 16).buffer));
   }
 
   /**
    * Times `run` by timestamps where the device has them, else by the clock: the median of nine, fastest and slowest, of some calls each.
-   * `flops` and `bytes` of one call become rates. `check` gives the error against f64, measured before.
+   * `flops` and `bytes` of one call become rates. What fails is a line, too.
    */
-  async time(
-    name: string,
-    run: () => void,
-    facts: { readonly flops?: number; readonly bytes?: number; readonly check?: () => Promise<number> },
-  ): Promise<void> {
+  async time(name: string, run: () => void, work: Work): Promise<void> {
     if (!this.wants(name)) return;
     const { backend } = this;
+    const variant = work.variant === undefined ? {} : { variant: work.variant };
     try {
+      const began = performance.now();
       run();
       await backend.synchronize();
-      const error = await facts.check?.();
+      const first = performance.now() - began;
+      const error = await work.check?.();
       const clock = async (n: number) => {
         const t = performance.now();
         for (let i = 0; i < n; i++) run();
@@ -127,7 +160,7 @@ export class Bench {
         return (performance.now() - t) / n;
       };
       const once = await clock(2);
-      const calls = Math.max(1, Math.min(40, Math.ceil(30 / once)));
+      const calls = Math.max(1, Math.min(50, Math.ceil(15 / once)));
       const stamps = backend.caps.features?.includes('timestamp-query') ?? false;
       const many = () => {
         for (let i = 0; i < calls; i++) run();
@@ -140,20 +173,38 @@ export class Bench {
       const [fastest, median, slowest] = [samples[0]!, samples[4]!, samples[8]!];
       this.add({
         name,
+        ...variant,
         microseconds: round(median),
         fastest: round(fastest),
+        p20: round(samples[2]!),
+        p80: round(samples[6]!),
         slowest: round(slowest),
         calls,
         timer: stamps ? 'timestamps' : 'clock',
-        ...(facts.flops && { teraflops: round(facts.flops / median / 1e6) }),
-        ...(facts.bytes && { gigabytesPerSecond: round(facts.bytes / median / 1e3) }),
+        firstMilliseconds: round(first),
+        ...(work.flops && { teraflops: round(work.flops / median / 1e6) }),
+        ...(work.bytes && { gigabytesPerSecond: round(work.bytes / median / 1e3) }),
         ...(error !== undefined && { error: round(error) }),
       });
     } catch (error) {
-      this.add({ name, failed: String(error).slice(0, 600) });
+      this.add({ name, ...variant, failed: String(error).slice(0, 600) });
     }
   }
+
+  /** Keeps the device busy so long, so that its clocks are up before the first measurement. */
+  async warm(milliseconds: number): Promise<void> {
+    const x = this.random([2048, 2048], 'f32');
+    const y = this.empty([2048, 2048], 'f32');
+    const end = performance.now() + milliseconds;
+    while (performance.now() < end) {
+      this.backend.primitives.matmul({ inputs: { a: x, b: x }, outputs: { y }, attrs: {} });
+      await this.backend.synchronize();
+    }
+    this.free(x, y);
+  }
 }
+
+const f16s = Float32Array.from({ length: 65536 }, (_, code) => f16Value(code));
 
 export const round = (x: number): number => Number(x.toPrecision(4));
 
