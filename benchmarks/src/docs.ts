@@ -4,9 +4,8 @@
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { byGpu, gpuSection } from './report/gpu-section.ts';
+import { isSchemaFile, machineSection, readMachine } from './report/machine-section.ts';
 import { recordIndex } from './report/record-index.ts';
-import { isSchemaFile, recordSection, type Written } from './report/record-section.ts';
 
 const root = join(import.meta.dirname, '../..');
 const records = join(root, 'benchmarks/records');
@@ -14,11 +13,21 @@ const plots = join(root, 'docs/benchmarks');
 
 const files = (readdirSync(records, { recursive: true }) as string[]).filter((f) => f.endsWith('.jsonl')).sort();
 const schemaFiles = files.filter((f) => isSchemaFile(join(records, f)));
-const gpuFiles = files.filter((f) => !schemaFiles.includes(f)).map((f) => join(records, f));
 
-const written: Written = { text: [], plots: new Map() };
-for (const file of schemaFiles) recordSection(join(records, file), file.replace(/\.jsonl$/, ''), written);
-for (const [gpu, lines] of byGpu(gpuFiles)) gpuSection(lines, gpu, written);
+// a folder a machine
+const sections = [...Map.groupBy(files, dirname)].map(([name, own]) =>
+  machineSection(
+    readMachine(
+      name,
+      own.map((f) => join(records, f)),
+    ),
+  ),
+);
+const slug = (title: string) =>
+  title
+    .toLowerCase()
+    .replace(/[^\w\- ]/g, '')
+    .replaceAll(' ', '-');
 
 const page = `# Benchmarks
 
@@ -31,15 +40,18 @@ replays between two synchronizations, so that neither launching nor the clock is
 80th percentile. Operations and bytes are counted from shapes; the ceiling is a copy of 64 MiB, or a large square product, of the same contender in
 the same run (an operand set that stays in a cache can go above a copy's rate). *A CPU-second* divides by the processor time of the process instead
 of the clock. Training steps run in a process each, so that memory is its own; on random tokens their loss must be near ln(vocabulary).
-Lines that were measured while other programs used the machine are marked, and left out here.
+Lines that were measured while other programs used the machine are marked, and their times left out here. Of several records of a case the newest
+counts; what the one before it said stands under *before*.
 
-${written.text.join('\n\n')}
+${sections.map(({ title }) => `- [${title}](#${slug(title)})`).join('\n')}
+
+${sections.map(({ title, text }) => `## ${title}\n\n${text}`).join('\n\n')}
 `;
 
 const outputs = new Map([
   [join(root, 'docs/benchmarks.md'), page],
   [join(records, 'README.md'), recordIndex(records, files, schemaFiles)],
-  ...[...written.plots].map(([name, svg]) => [join(plots, name), svg] as const),
+  ...sections.flatMap(({ plots: made }) => [...made].map(([name, svg]) => [join(plots, name), svg] as const)),
 ]);
 
 if (process.argv.includes('--check')) {

@@ -1,6 +1,6 @@
 /**
  * Lines that scripts/gpu/run.sh leaves, which are measured below the harness: kernels by device events (`selfcheck`), steps, tests, losses.
- * Each says what made it: commit, GPU, driver, command.
+ * Each says what made it: commit, GPU, driver, command; figures of other libraries say their source.
  */
 import { readFileSync } from 'node:fs';
 import { LowrankError } from '@lowrank/tensor';
@@ -65,6 +65,24 @@ const quality = z.looseObject({
   evalTokens: count.optional(),
 });
 
+/** A step of another library that was measured on such a machine outside the harness: what made it stands in `source`. */
+const quoted = z.strictObject({
+  kind: z.literal('quoted'),
+  at: z.string().min(8),
+  gpu: z.string().min(1),
+  source: z.string().min(1),
+  client: z.string().min(1),
+  method: z.enum(['lora', 'qlora', 'full']),
+  model: z.string(),
+  batch: count,
+  length: count,
+  /** Activations made again in the backward pass, in whatever way the library does it. */
+  checkpointing: z.boolean(),
+  /** The least and the most, where several machines gave several figures. */
+  tokensPerSecond: z.tuple([count, count]),
+  peakGiB: count,
+});
+
 /** One evaluation within a run of `lowrank train`. */
 const evaluation = z.looseObject({
   ...stamp,
@@ -85,6 +103,7 @@ const test = z.looseObject({
 export type KernelLine = z.infer<typeof kernel>;
 export type StepLine = z.infer<typeof step>;
 export type QualityLine = z.infer<typeof quality>;
+export type QuotedLine = z.infer<typeof quoted>;
 
 export interface GpuLines {
   /** Of the first line. */
@@ -93,6 +112,7 @@ export interface GpuLines {
   readonly kernels: readonly KernelLine[];
   readonly steps: readonly StepLine[];
   readonly qualities: readonly QualityLine[];
+  readonly quoted: readonly QuotedLine[];
   /** Lines in all, those of other kinds too. */
   readonly count: number;
 }
@@ -102,6 +122,7 @@ export function readGpuLines(path: string): GpuLines {
   const kernels: KernelLine[] = [];
   const steps: StepLine[] = [];
   const qualities: QualityLine[] = [];
+  const quotes: QuotedLine[] = [];
   const lines = readFileSync(path, 'utf8').split('\n').filter(Boolean);
   for (const [i, line] of lines.entries()) {
     const value = JSON.parse(line) as { kind?: string; event?: string; error?: unknown; case?: string };
@@ -116,11 +137,12 @@ export function readGpuLines(path: string): GpuLines {
     };
     if (value.kind === 'kernel') kernels.push(one(kernel));
     else if (value.kind === 'quality') qualities.push(one(quality));
+    else if (value.kind === 'quoted') quotes.push(one(quoted));
     else if (value.kind === 'test') one(test);
     else if (value.event) one(evaluation);
     else if (value.case !== undefined && typeof value.error === 'string') one(failedStep);
     else steps.push(one(step));
   }
   const { gpu, at } = JSON.parse(lines[0] ?? '{"gpu":"unknown","at":""}') as { gpu: string; at: string };
-  return { gpu, at, kernels, steps, qualities, count: lines.length };
+  return { gpu, at, kernels, steps, qualities, quoted: quotes, count: lines.length };
 }

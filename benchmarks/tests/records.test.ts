@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +8,7 @@ import { growths } from '../src/growth.ts';
 import { checkFilter, matches, parseOptions } from '../src/options.ts';
 import { type Measured, RecordFile, readRecords, schemaVersion } from '../src/record.ts';
 import { htmlReport } from '../src/report/html.ts';
-import { isSchemaFile } from '../src/report/record-section.ts';
+import { isSchemaFile } from '../src/report/machine-section.ts';
 import { comparison, table } from '../src/report/table.ts';
 import { compareSummaries, growthExponent, quantile, summarize } from '../src/statistics.ts';
 import { trainCases } from '../src/suites/train.ts';
@@ -147,6 +148,11 @@ test('records that stand in the repository say what they must, line by line', ()
     else expect(readGpuLines(path).count).toBeGreaterThan(0);
   }
   expect(files.length).toBeGreaterThan(0);
+});
+
+test('docs/benchmarks.md, its plots and the list of records are what the records say', () => {
+  const docs = join(import.meta.dirname, '../src/docs.ts');
+  execFileSync(process.execPath, ['--conditions=source', docs, '--check'], { stdio: ['ignore', 'pipe', 'pipe'] });
 });
 
 test('a line of a GPU run without commit or command is refused with its place', () => {

@@ -1,6 +1,7 @@
 /** Tables of docs/benchmarks.md. */
-import { growths, growthWords } from '../growth.ts';
-import type { BenchRecord, Measured } from '../record.ts';
+import type { QualityLine } from '../gpu-lines.ts';
+import { type Growth, growthWords } from '../growth.ts';
+import type { Measured } from '../record.ts';
 import { compareSummaries, summarize } from '../statistics.ts';
 import { bytes, digits, rateOf, shortName, time } from './format.ts';
 
@@ -39,22 +40,6 @@ export function opsTable(records: readonly Measured[]): string {
         difference(r),
       ];
     }),
-  );
-}
-
-export function trainTable(records: readonly Measured[]): string {
-  return markdown(
-    ['step', 'on', 'median', 'p20…p80', 'tokens/s', 'tokens a CPU-second', 'device peak (forecast)', 'resident (peak)'],
-    records.map((r) => [
-      r.case,
-      `${shortName(r)} (${r.contender.device})`,
-      time(r.median),
-      `${time(r.p20)}…${time(r.p80)}`,
-      digits(rateOf(r).value),
-      perCpuSecond(r),
-      r.figures.peakBytes ? `${bytes(r.figures.peakBytes)} (${bytes(r.figures.forecastBytes!)})` : '',
-      r.figures.residentBytes ? `${bytes(r.figures.residentBytes)} (${bytes(r.figures.peakResidentBytes!)})` : '',
-    ]),
   );
 }
 
@@ -98,34 +83,41 @@ export const loadTable = (records: readonly Measured[]) =>
 export const qualityTable = (records: readonly Measured[]) =>
   markdown(
     [
-      'method',
-      'on',
-      'trainable',
-      'weights',
-      'gradients',
-      'optimizer',
-      'activations',
-      'tokens/s',
-      'output',
-      'held-out loss',
-      'exact answers',
-      'steps',
+      ...['method', 'on', 'trainable', 'weights', 'gradients', 'optimizer', 'activations', 'tokens/s', 'output'],
+      ...['held-out loss', 'exact answers', 'steps'],
     ],
-    records.map(({ figures: f, ...r }) => [
-      r.case,
-      shortName(r as Measured),
-      `${digits(f.trainable!)} (${(100 * f.trainableShare!).toFixed(2)} %)`,
-      ...['weights', 'gradients', 'optimizer', 'activations'].map((c) => bytes(f[`bytes.${c}`]!)),
-      digits(rateOf({ ...r, figures: f } as Measured).value),
-      bytes(f.outputBytes!),
-      `${f.heldOutLossBefore!.toFixed(3)} → ${f.heldOutLoss!.toFixed(3)}`,
-      `${(100 * f.score!).toFixed(0)} % of ${f.questions}`,
-      String(f.steps),
-    ]),
+    records.map((r) => {
+      const { figures: f } = r;
+      return [
+        r.case,
+        shortName(r),
+        `${digits(f.trainable!)} (${(100 * f.trainableShare!).toFixed(2)} %)`,
+        ...['weights', 'gradients', 'optimizer', 'activations'].map((c) => bytes(f[`bytes.${c}`]!)),
+        r.marks.includes('busy') ? 'busy host' : digits(rateOf(r).value),
+        bytes(f.outputBytes!),
+        `${f.heldOutLossBefore!.toFixed(3)} → ${f.heldOutLoss!.toFixed(3)}`,
+        `${(100 * f.score!).toFixed(0)} % of ${f.questions}`,
+        String(f.steps),
+      ];
+    }),
   );
 
-/** Cases of one run where a peer was faster, or too near to tell. */
-export function losses(records: readonly Measured[]): string {
+/** Held-out losses of clients on one recipe. */
+export function qualityLines(lines: readonly QualityLine[]): string {
+  const [{ model, data, recipe }] = lines as [QualityLine];
+  const rows = lines.map((l) => [
+    l.method,
+    l.client,
+    l.dtype,
+    l.where,
+    [l.evalBefore, l.evalAfter].flatMap((v) => (v === undefined ? [] : [v.toFixed(4)])).join(' → '),
+    l.commit,
+  ]);
+  return `${model}. ${data}. ${recipe}.\n\n${markdown(['method', 'client', 'dtype', 'on', 'held-out loss', 'commit'], rows)}`;
+}
+
+/** Cases of one run where a peer was faster, or too near to tell, a line each. */
+export function losses(records: readonly Measured[]): string[] {
   const lines: string[] = [];
   for (const peer of records.filter((r) => r.contender.kind === 'peer' && !r.case.startsWith('ceiling')))
     for (const ours of records.filter(
@@ -138,14 +130,14 @@ export function losses(records: readonly Measured[]): string {
         `- ${ours.case}: ${shortName(ours)} against ${shortName(peer)} ${word}; the spread allows ${digits(low)} to ${digits(high)}.`,
       );
     }
-  return lines.join('\n') || 'In none of the cases that peers were measured on.';
+  return lines;
 }
 
 /** Fitted exponents of each series. */
-export const growthTable = (records: readonly BenchRecord[]) =>
+export const growthTable = (all: readonly Growth[]) =>
   markdown(
     ['series', 'fitted'],
-    growths(records).map((g) => [g.title, growthWords(g)]),
+    all.map((g) => [g.title, growthWords(g)]),
   );
 
 /** What the table of methods says of the field's two rules of thumb. */

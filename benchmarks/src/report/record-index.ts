@@ -30,21 +30,22 @@ function recordRow(path: string, file: string): string[] {
 }
 
 function gpuRow(path: string, file: string): string[] {
-  const { kernels, steps, qualities, count } = readGpuLines(path);
-  const first = JSON.parse(readFileSync(path, 'utf8').split('\n', 1)[0]!) as { gpu: string; driver: string };
+  const { kernels, steps, qualities, quoted, count } = readGpuLines(path);
+  const first = JSON.parse(readFileSync(path, 'utf8').split('\n', 1)[0]!) as { gpu: string; driver?: string };
   const lines = readFileSync(path, 'utf8')
     .split('\n')
     .filter(Boolean)
-    .map((l) => JSON.parse(l) as { commit: string; command: string });
+    .map((l) => JSON.parse(l) as { commit?: string; command?: string });
   const kinds = [
     [kernels.length, 'kernels'],
     [steps.length, 'training steps'],
     [qualities.length, 'held-out losses'],
-    [count - kernels.length - steps.length - qualities.length, 'tests and evaluations'],
+    [quoted.length, 'figures of other libraries'],
+    [count - kernels.length - steps.length - qualities.length - quoted.length, 'tests and evaluations'],
   ] as const;
   return [
     `\`${file}\``,
-    `${first.gpu}, driver ${first.driver}`,
+    `${first.gpu}${first.driver ? `, driver ${first.driver}` : ''}`,
     kinds.flatMap(([n, what]) => (n ? [`${n} ${what}`] : [])).join(', '),
     list(lines.map((l) => l.commit)),
     code(unique(lines.map((l) => l.command))),

@@ -1,0 +1,134 @@
+import { expect, test } from 'vitest';
+import type { KernelLine, QuotedLine, StepLine } from '../src/gpu-lines.ts';
+import { type Measured, schemaVersion } from '../src/record.ts';
+import { kernelLosses, kernelTable, newestKernels } from '../src/report/kernels.ts';
+import { machineSection } from '../src/report/machine-section.ts';
+import { besideQuoted } from '../src/report/quoted.ts';
+import { newestSteps, stepTable, suiteName } from '../src/report/steps.ts';
+import { summarize } from '../src/statistics.ts';
+
+const stamp = { commit: '0123456789ab', gpu: 'GPU', driver: '1', command: 'run.sh selfcheck' };
+
+const kernel = (name: string, microseconds: number, at: string, rest: Partial<KernelLine> = {}): KernelLine => ({
+  ...stamp,
+  kind: 'kernel',
+  name,
+  microseconds,
+  fastest: microseconds,
+  at,
+  ...rest,
+});
+
+const line = (name: string, milliseconds: number, at: string): StepLine => ({
+  ...stamp,
+  at,
+  case: name,
+  backend: 'cuda',
+  dtype: 'bf16',
+  medianMs: milliseconds,
+  milliseconds: [milliseconds],
+  tokensPerSecond: 2048e3 / milliseconds,
+  peakGiB: 7,
+  loss: 12,
+});
+
+function step(name: string, ms: number, rest: Partial<Measured> = {}): Measured {
+  return {
+    schema: schemaVersion,
+    run: 'r',
+    date: '2026-11-29T09:00:00.000Z',
+    command: 'npm run bench -- --suite train --out x.jsonl',
+    seed: 0,
+    suite: 'train',
+    case: name,
+    contender: { name: 'cuda', kind: 'backend', device: 'GPU', driver: '1', features: [] },
+    environment: {
+      commit: '0123456789ab',
+      packages: { node: '24.0.0' },
+      os: 'Linux',
+      cpu: 'CPU',
+      cores: 16,
+      memoryBytes: 1,
+      load: 0,
+      othersShare: 0,
+    },
+    marks: [],
+    status: 'ok',
+    samples: [ms],
+    ...summarize([ms]),
+    work: { tokens: 2048 },
+    figures: { peakBytes: 6 * 2 ** 30, forecastBytes: 6.6 * 2 ** 30 },
+    notes: [],
+    ...rest,
+  };
+}
+
+test('of a kernel the newest run counts, its fastest variant, and the run before is told', () => {
+  const found = newestKernels([
+    kernel('attention bf16', 700, '2026-11-22', { goal: 137 }),
+    kernel('attention bf16', 720, '2026-11-23', { goal: 137 }),
+    kernel('attention bf16, wgmma', 300, '2026-11-23', { goal: 137 }),
+    kernel('gemm candidate 3', 1, '2026-11-23'),
+    kernel('attention wgmma, compared', 0, '2026-11-23'),
+  ]);
+  expect(found).toHaveLength(1);
+  expect(found[0]).toMatchObject({ name: 'attention bf16', now: { microseconds: 300 }, before: { microseconds: 700 } });
+  expect(kernelTable(found)).toContain('| attention bf16 | 300 µs |');
+  expect(kernelLosses(found)).toEqual(['- Kernel attention bf16: 300 µs, the goal is 137 µs.']);
+});
+
+test('steps of both kinds of records are one case, the newest first', () => {
+  expect(suiteName('smol-qlora-8x512-selective')).toBe('qlora smollm2-135m 8×512 r 16 recompute selective');
+  expect(suiteName('1b-qlora-1x512')).toBe('qlora llama-3.2-1b 1×512 r 16 recompute block');
+  const name = suiteName('8b-qlora-1-offload');
+  const steps = newestSteps([step(name, 180)], [line('8b-qlora-1-offload', 200, '2026-11-22')]);
+  expect(steps).toHaveLength(1);
+  expect(stepTable(steps)).toMatch(/offload .* 180 ms .* 6 GiB \| 1\.100 \| 200 ms \(2026-11-22\) \|/);
+});
+
+test('quoted figures stand beside the newest of ours, and tell where we lose', () => {
+  const quoted: QuotedLine = {
+    kind: 'quoted',
+    at: '2026-11-22',
+    gpu: 'GPU',
+    source: 'by hand',
+    client: 'Other',
+    method: 'qlora',
+    model: 'llama-3.1-8b',
+    batch: 1,
+    length: 2048,
+    checkpointing: true,
+    tokensPerSecond: [9000, 12_000],
+    peakGiB: 6.5,
+  };
+  const steps = newestSteps(
+    [],
+    [line('8b-qlora-1-block', 200, '2026-11-22'), line('8b-qlora-1-none', 100, '2026-11-22')],
+  );
+  const { text, losses } = besideQuoted([quoted], steps);
+  expect(text).toContain('by hand (2026-11-22)');
+  expect(text).toContain('| qlora llama-3.1-8b 1×2048, checkpointing | 10,240 · 7 | 9,000–12,000 · 6.5 |');
+  expect(losses).toHaveLength(2);
+});
+
+test('a machine is one section: busy lines have no times, what was measured at last is not missed', () => {
+  const { samples: _, median: _m, p20: _a, p80: _b, work: _w, figures: _f, notes: _n, ...shared } = step('a', 1);
+  const { text, title, plots } = machineSection({
+    name: 'gpu',
+    lines: [],
+    records: [
+      { ...shared, status: 'failed', reason: 'out of memory' },
+      { ...shared, case: 'b', status: 'failed', reason: 'out of luck' },
+      step('a', 10),
+      step('c', 20, { marks: ['busy'], environment: { ...step('c', 1).environment, othersShare: 0.5 } }),
+    ],
+  });
+  expect(title).toBe('GPU');
+  expect(text).toContain('| a | cuda (GPU) | 10 ms |');
+  expect(text).not.toMatch(/\| c \|/);
+  expect(text).toContain('1 lines were measured while other programs');
+  expect(text).toContain('train/b, cuda: FAILED: out of luck');
+  expect(text).not.toContain('out of memory');
+  expect(text).toContain('npm run bench -- --suite train\n');
+  expect([...plots.keys()]).toContain('gpu-train.svg');
+});
