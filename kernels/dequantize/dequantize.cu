@@ -3,13 +3,9 @@
 // codebook lie in the lanes of the warp and are looked up by shuffles. dequantize_any: one element a thread, any width and length.
 #include "../common/cuda/quant.cuh"
 
-/** How the variants differ; the one that ships is the fastest of those measured (README). */
-enum Variant { SHARED = 0, CACHED = 1, WIDE = 2 };
-
-template <int T, int variant> DEVICE void dequantize4(const Quantized& w, void* y, i64 n, i64 ld, const FastDivide& rowVectors) {
-  constexpr int unroll = variant & WIDE ? 8 : 4;
-  constexpr bool cached = variant & CACHED;
-  __shared__ float map[cached ? 1 : 256];
+template <int T> DEVICE void dequantize4(const Quantized& w, void* y, i64 n, i64 ld, const FastDivide& rowVectors) {
+  constexpr int unroll = 4;
+  __shared__ float map[256];
   const bool nested = w.nestedAbsmax != nullptr;
   const i64 vectors = n >> 3;
   const i64 first = i64(blockIdx.x) * (256 * unroll) + threadIdx.x;
@@ -26,12 +22,12 @@ template <int T, int variant> DEVICE void dequantize4(const Quantized& w, void* 
   }
   const float offset = w.offset ? w.offset[0] : 0.f;
   const float table = w.codebook[threadIdx.x & 15];
-  if (!cached && nested) {
+  if (nested) {
     for (int i = threadIdx.x; i < 256; i += blockDim.x) map[i] = w.nestedCodebook[i];
     __syncthreads();
   }
 #pragma unroll
-  for (int u = 0; u < unroll; u++) scale[u] = nested ? __fadd_rn(__fmul_rn(cached ? w.nestedCodebook[place[u]] : map[place[u]], outer[u]), offset) : outer[u];
+  for (int u = 0; u < unroll; u++) scale[u] = nested ? __fadd_rn(__fmul_rn(map[place[u]], outer[u]), offset) : outer[u];
 #pragma unroll
   for (int u = 0; u < unroll; u++) {
     const i64 v = first + u * 256;
@@ -49,17 +45,9 @@ template <int T, int variant> DEVICE void dequantize4(const Quantized& w, void* 
   }
 }
 
-#define DEQUANTIZE4(name, T, variant)                                                                        \
-  KERNEL __launch_bounds__(256) name(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors) {            \
-    dequantize4<T, variant>(w, y, n, ld, rowVectors);                                                        \
-  }
-DEQUANTIZE4(dequantize4_f32, F32, SHARED)
-DEQUANTIZE4(dequantize4_f16, F16, SHARED)
-DEQUANTIZE4(dequantize4_bf16, BF16, SHARED)
-DEQUANTIZE4(dequantize4_bf16_cached, BF16, CACHED)
-DEQUANTIZE4(dequantize4_bf16_wide, BF16, WIDE)
-DEQUANTIZE4(dequantize4_bf16_both, BF16, CACHED | WIDE)
-// kernels: dequantize4_f32 dequantize4_f16 dequantize4_bf16 dequantize4_bf16_cached dequantize4_bf16_wide dequantize4_bf16_both
+KERNEL __launch_bounds__(256) dequantize4_f32(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors) { dequantize4<F32>(w, y, n, ld, rowVectors); }
+KERNEL __launch_bounds__(256) dequantize4_f16(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors) { dequantize4<F16>(w, y, n, ld, rowVectors); }
+KERNEL __launch_bounds__(256) dequantize4_bf16(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors) { dequantize4<BF16>(w, y, n, ld, rowVectors); }
 
 /** Elements `first` … n − 1, of 4 or 8 bits; rows of `cols` elements at pitch ld. */
 KERNEL dequantize_any(Quantized w, void* y, i64 first, i64 n, i64 cols, i64 ld, i32 bits, i32 dtype) {

@@ -162,14 +162,21 @@ export async function run(): Promise<void> {
   const [part = 1, parts = 1] = (process.env.LOWRANK_SHARD ?? '1/1').split('/').map(Number);
   let count = 0;
   const keep = (line: object) => record && appendFileSync(record, `${JSON.stringify({ kind: 'test', ...line })}\n`);
-  const visit = async (suite: Suite, path: string): Promise<void> => {
+  const visit = async (
+    suite: Suite,
+    path: string,
+    outerEach: readonly Body[],
+    outerAfter: readonly Body[],
+  ): Promise<void> => {
+    const each = [...outerEach, ...suite.beforeEach];
+    const afterwards = [...suite.afterEach, ...outerAfter];
     const chosen = suite.items.filter((i) => 'body' in i === false || !filter || `${path}${i.name}`.includes(filter));
     if (chosen.length === 0) return;
     for (const hook of suite.before) await hook(context);
     for (const item of chosen) {
       const name = `${path}${item.name}`;
       if (!('body' in item)) {
-        await visit(item, `${name} > `);
+        await visit(item, `${name} > `, each, afterwards);
         continue;
       }
       // What closes a suite closes it in every part.
@@ -177,11 +184,11 @@ export async function run(): Promise<void> {
       if (Math.floor(count++ / 8) % parts !== part - 1 && !path.includes('in the end')) continue;
       const began = performance.now();
       try {
-        for (const hook of suite.beforeEach) await hook(context);
+        for (const hook of each) await hook(context);
         try {
           await item.body(context);
         } finally {
-          for (const hook of suite.afterEach) await hook(context);
+          for (const hook of afterwards) await hook(context);
         }
         counts.passed++;
         keep({ name, status: 'passed', ms: Math.round(performance.now() - began) });
@@ -199,7 +206,7 @@ export async function run(): Promise<void> {
     }
     for (const hook of suite.after) await hook(context);
   };
-  await visit(root, '');
+  await visit(root, '', [], []);
   console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
   if (counts.failed || counts.passed === 0) process.exitCode = 1;
 }

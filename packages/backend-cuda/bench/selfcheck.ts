@@ -4,7 +4,6 @@
  */
 import { dynamicMap, nf4Bounds, nf4Codebook, type QuantViews, type View } from '@lowrank/kernels';
 import { quantized } from '../src/fused/quant.ts';
-import { fastDivide } from '../src/runtime/fastdiv.ts';
 import { codeOf, rangeOf } from '../src/runtime/views.ts';
 import { backend, bench, f, group, p, quantizedWeight, setsFor } from './context.ts';
 import { relativeError } from './measure.ts';
@@ -84,34 +83,17 @@ await group('dequantize', async () => {
       ),
       { bytes, goal, error, tolerance: 3e-3 },
     );
-    // Steps on the way: one element a thread; other ways to the scales; more in flight a thread.
-    for (const [name, perBlock] of [
-      ['dequantize_any', 0],
-      ['dequantize4_bf16_cached', 1024],
-      ['dequantize4_bf16_wide', 2048],
-      ['dequantize4_bf16_both', 2048],
-    ] as const) {
-      const calls = sets.map(({ w: weight, y: out }) => () => {
-        const { device } = bench;
-        const list = device.launch(name, [perBlock ? (n * k) / 8 / perBlock : device.blocks(n * k)], 256);
-        quantized(list, weight, attrs).pointer(rangeOf(out));
-        if (perBlock) device.done(fastDivide(list.i64(n * k).i64(0), 1));
-        else
-          device.done(
-            list
-              .i64(0)
-              .i64(n * k)
-              .i64(n * k)
-              .i64(n * k)
-              .i32(4)
-              .i32(codeOf.bf16),
-          );
-      });
-      bench.write(y, new Uint16Array(n * k).fill(0x7fc0));
-      calls[0]!();
-      const right = relativeError((await bench.values(y)).subarray(0, expected.length), expected);
-      await bench.time(`  ${name} ${n}×${k}`, calls, { bytes, error: right, tolerance: 3e-3 });
-    }
+    // The step before it: one element a thread.
+    const plain = sets.map(({ w: weight, y: out }) => () => {
+      const list = bench.device.launch('dequantize_any', [bench.device.blocks(n * k)], 256);
+      const count = n * k;
+      quantized(list, weight, attrs).pointer(rangeOf(out)).i64(0).i64(count).i64(count).i64(count);
+      bench.device.done(list.i32(4).i32(codeOf.bf16));
+    });
+    bench.write(y, new Uint16Array(n * k).fill(0x7fc0));
+    plain[0]!();
+    const right = relativeError((await bench.values(y)).subarray(0, expected.length), expected);
+    await bench.time(`dequantize_any ${n}×${k}`, plain, { bytes, error: right, tolerance: 3e-3 });
     for (const s of sets) {
       s.w.dispose();
       bench.free(s.y);
