@@ -50,7 +50,7 @@ const cases: Record<string, Case> = {
     recompute: 'block',
     offload: true,
   },
-  '8b-qlora-4-offload': {
+  '8b-qlora-4-selective-offload': {
     shape: 'llama-3.1-8b',
     method: 'qlora',
     batch: 4,
@@ -58,7 +58,7 @@ const cases: Record<string, Case> = {
     recompute: 'selective',
     offload: true,
   },
-  '8b-qlora-1-offload': {
+  '8b-qlora-1-selective-offload': {
     shape: 'llama-3.1-8b',
     method: 'qlora',
     batch: 1,
@@ -67,7 +67,7 @@ const cases: Record<string, Case> = {
     offload: true,
   },
   '8b-qlora-2-selective': { shape: 'llama-3.1-8b', method: 'qlora', batch: 2, length: 2048, recompute: 'selective' },
-  '8b-lora-4-offload': {
+  '8b-lora-4-selective-offload': {
     shape: 'llama-3.1-8b',
     method: 'lora',
     batch: 4,

@@ -20,10 +20,10 @@ type Case = readonly [
   offload?: boolean,
 ];
 const cases: Readonly<Record<string, Case>> = {
-  '8b-qlora-4-offload': ['llama-3.1-8b', 'qlora', 4, 2048, 'selective', true],
-  '8b-qlora-1-offload': ['llama-3.1-8b', 'qlora', 1, 2048, 'selective', true],
+  '8b-qlora-4-selective-offload': ['llama-3.1-8b', 'qlora', 4, 2048, 'selective', true],
+  '8b-qlora-1-selective-offload': ['llama-3.1-8b', 'qlora', 1, 2048, 'selective', true],
   '8b-qlora-2-selective': ['llama-3.1-8b', 'qlora', 2, 2048, 'selective'],
-  '8b-lora-4-offload': ['llama-3.1-8b', 'lora', 4, 2048, 'selective', true],
+  '8b-lora-4-selective-offload': ['llama-3.1-8b', 'lora', 4, 2048, 'selective', true],
   '8b-lora-2-selective': ['llama-3.1-8b', 'lora', 2, 2048, 'selective'],
   'smol-lora-1x512': ['smollm2-135m', 'lora', 1, 512, 'none'],
   'smol-qlora-8x512-selective': ['smollm2-135m', 'qlora', 8, 512, 'selective'],

@@ -21,12 +21,13 @@ export interface StepRow {
 
 const models: Readonly<Record<string, string>> = { smol: 'smollm2-135m', '1b': 'llama-3.2-1b', '8b': 'llama-3.1-8b' };
 
-/** `8b-qlora-4-offload` of steps-main as the train suite calls it: `qlora llama-3.1-8b 4×2048 r 16 recompute block offload`. */
+/** `8b-qlora-4-block-offload` of steps-main as the train suite calls it: `qlora llama-3.1-8b 4×2048 r 16 recompute block offload`. */
 export function suiteName(name: string): string {
-  const found = /^(smol|1b|8b)-(lora|qlora)-(\d+)(?:x(\d+))?(?:-(none|block|selective|offload))?$/.exec(name);
+  const found = /^(smol|1b|8b)-(lora|qlora)-(\d+)(?:x(\d+))?(?:-(none|block|selective))?(-offload)?$/.exec(name);
   if (!found) return name;
-  const [, model, method, batch, length = '2048', how = model === '1b' ? 'block' : 'none'] = found;
-  const recompute = how === 'offload' ? 'block offload' : how;
+  const [, model, method, batch, length = '2048', how, offload] = found;
+  // the first records name no policy: with offload it was block
+  const recompute = (how ?? (model === '1b' || offload ? 'block' : 'none')) + (offload ? ' offload' : '');
   return `${method} ${models[model!]} ${batch}×${length} r 16 recompute ${recompute}`;
 }
 
