@@ -100,6 +100,19 @@ const test = z.looseObject({
   status: z.enum(['passed', 'failed', 'skipped']),
 });
 
+/** One kernel of a step, by Nsight Compute: alone on the GPU, at full clocks. */
+const profile = z.looseObject({
+  ...stamp,
+  kind: z.literal('profile'),
+  case: z.string(),
+  part: z.string(),
+  /** Place among the launches of the run. */
+  order: count,
+  kernel: z.string(),
+  grid: z.string(),
+  microseconds: count,
+});
+
 export type KernelLine = z.infer<typeof kernel>;
 export type StepLine = z.infer<typeof step>;
 export type QualityLine = z.infer<typeof quality>;
@@ -139,6 +152,7 @@ export function readGpuLines(path: string): GpuLines {
     else if (value.kind === 'quality') qualities.push(one(quality));
     else if (value.kind === 'quoted') quotes.push(one(quoted));
     else if (value.kind === 'test') one(test);
+    else if (value.kind === 'profile') one(profile);
     else if (value.event) one(evaluation);
     else if (value.case !== undefined && typeof value.error === 'string') one(failedStep);
     else steps.push(one(step));
