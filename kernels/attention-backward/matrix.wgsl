@@ -106,12 +106,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let a_$(d) = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&$(a_BUFFER), ((a_base + row0 * P.a_strides.y + $(d)u * 16u) / 8u) * $(OFFSET_UNIT)u, (P.a_strides.y / 8u) * $(STRIDE_UNIT)u);
 #endfor
 #include "common/wgsl/attention-scores.wgsl" (LEFT = a, RIGHT = c, INTO = scores)
+    workgroupBarrier();
       }
       {
 #for d in 0..$(DK)
         let b_$(d) = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&$(b_BUFFER), ((b_base + row0 * P.b_strides.y + $(d)u * 16u) / 8u) * $(OFFSET_UNIT)u, (P.b_strides.y / 8u) * $(STRIDE_UNIT)u);
 #endfor
 #include "common/wgsl/attention-scores.wgsl" (LEFT = b, RIGHT = e, INTO = slopes)
+    workgroupBarrier();
       }
       if busy {
         for (var part = 0u; part < 2u; part++) {

@@ -57,6 +57,7 @@ fn main(
   var sum = 0.0;
   for (var key0 = range.x / 32u * 32u; key0 < range.y; key0 += 32u) {
 #include "common/wgsl/attention-scores.wgsl" (LEFT = q, RIGHT = k, INTO = scores)
+    workgroupBarrier();
     if busy {
       var now = largest;
       for (var i = 0u; i < 16u; i++) {
@@ -92,6 +93,7 @@ fn main(
 #endfor
   for (var key0 = range.x / 32u * 32u; key0 < range.y; key0 += 32u) {
 #include "common/wgsl/attention-scores.wgsl" (LEFT = q, RIGHT = k, INTO = scores)
+    workgroupBarrier();
     if busy {
       for (var part = 0u; part < 2u; part++) {
         var pairs: vec4<u32>;

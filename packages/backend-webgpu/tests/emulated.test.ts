@@ -2,7 +2,7 @@ import { type DType, f16Code, f16Value, specOf, type View } from '@lowrank/kerne
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { adapterFacts, findAdapter, openDevice } from '../src/adapter.ts';
 import { createBackend } from '../src/backend.ts';
-import type { MatrixTile } from '../src/gpu/variants.ts';
+import { type AttentionVariant, attentionVariants, type MatrixTile } from '../src/gpu/variants.ts';
 import { matrixTiles } from '../src/ops/tiles.ts';
 import { tryMatrices } from '../src/probe.ts';
 import { whyNoAdapter } from './adapter.ts';
@@ -41,7 +41,7 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
       subgroupMatrixConfigs: [config],
     } as unknown as GPUAdapterInfo);
     expect(backend.variants()).toContainEqual({ name: 'subgroup-matrix', inUse: true });
-    expect(backend.variants()).toContainEqual({ name: 'subgroup-matrix attention', inUse: true });
+    expect(launcher.variants.attention, JSON.stringify(backend.variants())).toBe(attentionVariants[0]);
   });
 
   const matrix = (rows: number, columns: number, f: (i: number, j: number) => number, turned: boolean): View => {
@@ -71,6 +71,74 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
     { BM: 64, BN: 64, BK: 64, M: 2, N: 2, stages: 1 },
     { BM: 128, BN: 64, BK: 32, M: 1, N: 4, stages: 1 },
   ];
+  test('every kind of attention gives what the portable kernels give, packed samples and groups of heads too', async () => {
+    const { backend, launcher } = opened;
+    launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };
+    const [T, H, D] = [128, 4, 16];
+    const wave = (count: number, step: number, high: number) => {
+      const buffer = backend.memory.allocate(count * 2);
+      const values = Uint16Array.from({ length: count }, (_, i) => f16Code(high * Math.sin(i * step)));
+      backend.memory.write(buffer, 0, new Uint8Array(values.buffer));
+      return buffer;
+    };
+    const of = (buffer: View['buffer'], heads: number): View => ({
+      ...specOf([1, T, heads, D], 'f16'),
+      buffer,
+      byteOffset: 0,
+    });
+    // Scores that rise along the keys: the reference of a query is raised many times.
+    const [q, k, v, dy] = [
+      of(wave(T * H * D, 0.7, 2), H),
+      of(wave(T * 2 * D, 1.3, 2), 2),
+      of(wave(T * 2 * D, 2.1, 1), 2),
+      of(wave(T * H * D, 0.3, 1), H),
+    ];
+    const starts: View = { ...specOf([1, T], 'i32'), buffer: backend.memory.allocate(T * 4), byteOffset: 0 };
+    backend.memory.write(
+      starts.buffer,
+      0,
+      new Uint8Array(Int32Array.from({ length: T }, (_, i) => (i < 50 ? 0 : 50)).buffer),
+    );
+    const attrs = { scale: 0.9, causal: true };
+    const empty = (bytes: number) => backend.memory.allocate(bytes);
+    const outcome = async (kind: AttentionVariant | undefined): Promise<number[][]> => {
+      launcher.variants.attention = kind;
+      const [y, dq, dk, dv] = [
+        of(empty(T * H * D * 2), H),
+        of(empty(T * H * D * 2), H),
+        of(empty(T * 2 * D * 2), 2),
+        of(empty(T * 2 * D * 2), 2),
+      ];
+      const lse: View = { ...specOf([1, H, T], 'f32'), buffer: empty(H * T * 4), byteOffset: 0 };
+      const workspace: View = { ...specOf([(H + 1) * T * 8], 'u8'), buffer: empty((H + 1) * T * 8), byteOffset: 0 };
+      backend.fused.attention!.run({ inputs: { q, k, v, starts }, outputs: { y, lse }, attrs });
+      backend.fused.attentionBackward!.run({
+        inputs: { dy, q, k, v, y, lse, starts },
+        outputs: { dq, dk, dv },
+        attrs,
+        workspace,
+      });
+      const half = async (view: View, heads: number) =>
+        Array.from(
+          new Uint16Array(Uint8Array.from(await backend.memory.read(view.buffer, 0, T * heads * D * 2)).buffer),
+          f16Value,
+        );
+      return [await half(y, H), await half(dq, H), await half(dk, 2), await half(dv, 2)];
+    };
+    const expected = await outcome(undefined);
+    for (const kind of attentionVariants) {
+      const before = emulated;
+      const got = await outcome(kind);
+      expect(emulated, kind).toBeGreaterThan(before);
+      for (const [i, values] of expected.entries()) {
+        const most = Math.max(...values.map(Math.abs));
+        const off = Math.max(...values.map((x, e) => Math.abs(x - got[i]![e]!)));
+        expect(off / most, `${kind}: ${['y', 'dq', 'dk', 'dv'][i]}`).toBeLessThan(5e-3);
+      }
+    }
+    launcher.variants.attention = undefined;
+  });
+
   test('a weight that is dequantized before gives what tiles make of it, pairs too', async () => {
     const { backend, launcher } = opened;
     launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };

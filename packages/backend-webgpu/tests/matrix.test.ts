@@ -2,6 +2,7 @@ import { specOf, type View } from '@lowrank/kernels';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { adapterFacts, findAdapter, openDevice } from '../src/adapter.ts';
 import { createBackend } from '../src/backend.ts';
+import { type AttentionVariant, attentionVariants } from '../src/gpu/variants.ts';
 
 /**
  * Kernels for subgroup matrices run on few devices, but Dawn's null backend, which has every feature and no device, checks that they are
@@ -16,7 +17,7 @@ describe('kernels on subgroup matrices are valid', () => {
       const device = await openDevice(adapter);
       opened = createBackend(device, adapterFacts(adapter.info, device));
       opened.launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };
-      opened.launcher.variants.attention = 'streamed';
+      Object.assign(opened.launcher.gpu, { workgroupBytes: 49152 });
     } catch (error) {
       missing = String(error);
     }
@@ -38,7 +39,20 @@ describe('kernels on subgroup matrices are valid', () => {
   const quant = { quantType: 'nf4', blockSize: 64, shape: [128, 128] } as const;
   const layers = () => [{ quant: weight(), a: tensor('f32', [16, 128]), b: tensor('f32', [128, 16]) }];
   const group = { layers: [{ outFeatures: 128, scale: 2, quant }] };
-  const attention = { scale: 0.125, causal: true };
+  const attend = (kind: AttentionVariant) => {
+    opened!.launcher.variants.attention = kind;
+    const head = () => tensor('f16', [1, 128, 2, 64]);
+    const [q, k, v, dy, y] = [head(), head(), head(), head(), head()];
+    const lse = tensor('f32', [1, 2, 128]);
+    const attrs = { scale: 0.125, causal: true };
+    opened!.backend.fused.attention!.run({ inputs: { q, k, v }, outputs: { y, lse }, attrs });
+    opened!.backend.fused.attentionBackward!.run({
+      inputs: { dy, q, k, v, y, lse },
+      outputs: { dq: head(), dk: head(), dv: head() },
+      attrs,
+      workspace: tensor('u8', [4096]),
+    });
+  };
   const calls: Record<string, () => void> = {
     'x · y': () =>
       opened!.backend.primitives.matmul({ inputs: { a: f16(), b: f16() }, outputs: { y: f16() }, attrs: {} }),
@@ -60,24 +74,7 @@ describe('kernels on subgroup matrices are valid', () => {
         outputs: { y: f16() },
         attrs: { ...quant, transposed: true },
       }),
-    attention: () => {
-      const head = () => tensor('f16', [1, 64, 2, 64]);
-      opened!.backend.fused.attention!.run({
-        inputs: { q: head(), k: head(), v: head() },
-        outputs: { y: head(), lse: tensor('f32', [1, 2, 64]) },
-        attrs: attention,
-      });
-    },
-    'gradients of attention': () => {
-      const head = () => tensor('f16', [1, 64, 2, 64]);
-      const inputs = { dy: head(), q: head(), k: head(), v: head(), y: head(), lse: tensor('f32', [1, 2, 64]) };
-      opened!.backend.fused.attentionBackward!.run({
-        inputs,
-        outputs: { dq: head(), dk: head(), dv: head() },
-        attrs: attention,
-        workspace: tensor('u8', [4096]),
-      });
-    },
+    ...Object.fromEntries(attentionVariants.map((kind) => [`attention, ${kind}`, () => attend(kind)])),
     'a group with pairs': () =>
       opened!.backend.fused.loraLinear!.run({
         inputs: { x: f16(), layers: layers() },

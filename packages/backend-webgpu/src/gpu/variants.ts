@@ -29,8 +29,11 @@ export interface TileShape {
   readonly unroll?: boolean;
 }
 
-/** Attention on subgroup matrices: `streamed` takes matrices straight from memory. */
-export const attentionVariants = ['streamed'] as const;
+/**
+ * Attention on subgroup matrices. `streamed` takes them straight from memory; `staged` from workgroup memory, four subgroups side by side, or
+ * eight (`wide`) going forward.
+ */
+export const attentionVariants = ['wide', 'staged', 'streamed'] as const;
 export type AttentionVariant = (typeof attentionVariants)[number];
 
 /** Kernel variants beside the portable ones: which are in use, and why others are not. Decided once, by trial, when a backend is opened. */
@@ -60,7 +63,7 @@ export class Variants {
     const rows: { name: string; inUse: boolean; reason?: string }[] = [{ name: 'portable', inUse: true }];
     if (this.half) rows.push({ name: 'f16 conversions of the device', inUse: true });
     if (this.matrix) rows.push({ name: 'subgroup-matrix', inUse: true });
-    if (this.attention) rows.push({ name: 'subgroup-matrix attention', inUse: true });
+    if (this.attention) rows.push({ name: `subgroup-matrix attention, ${this.attention}`, inUse: true });
     for (const [name, reason] of this.#refused) rows.push({ name, inUse: false, reason });
     return rows;
   }

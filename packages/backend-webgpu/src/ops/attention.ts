@@ -10,6 +10,7 @@ import {
 } from '@lowrank/kernels';
 import type { Arg, Bound, Launcher } from '../gpu/launcher.ts';
 import type { Defines } from '../gpu/source.ts';
+import type { AttentionVariant } from '../gpu/variants.ts';
 import { accessOf, storeOf } from './tiles.ts';
 
 const maxWidth = 256;
@@ -61,24 +62,41 @@ function onVectors(view: View): boolean {
   return view.dtype === 'f16' && d === 1 && [b, t, h].every((s) => s % 8 === 0) && view.byteOffset % 16 === 0;
 }
 
-/** Their kernels take whole tiles: queries by 64, keys by 32 (as rows by 64), widths of 16 up to 128. */
-function takesMatrices(
-  launcher: Launcher,
+/** Bytes of workgroup memory of the kernels that keep their rounds there, backward (and forward with four subgroups) or `wide`. */
+function stagedBytes(width: number, wide: boolean): number {
+  const tiles = 2 * 32 * (width / 8 + 1) * 16;
+  return wide ? tiles + 8 * (2304 + 1280) + 64 : tiles + 4 * (2 * 2304 + 1280) + 576;
+}
+
+/**
+ * Which kernels on subgroup matrices take a call, if any. They take whole tiles: queries by 64, keys by 32 (as rows by 64), widths of 16 up to
+ * 128.
+ */
+function matrixKind(
+  { variants, gpu }: Launcher,
   reads: readonly View[],
   writes: readonly View[],
   rows: number,
   columns: number,
   width: number,
-): boolean {
-  if (!launcher.variants.attention || rows % 64 !== 0 || columns % 32 !== 0 || width % 16 !== 0 || width > 128)
-    return false;
-  return reads.every((r) => onVectors(r) && writes.every((w) => w.buffer !== r.buffer));
+): AttentionVariant | undefined {
+  const { attention } = variants;
+  if (!attention || rows % 64 !== 0 || columns % 32 !== 0 || width % 16 !== 0 || width > 128) return undefined;
+  if (!reads.every((r) => onVectors(r) && writes.every((w) => w.buffer !== r.buffer))) return undefined;
+  if (attention === 'streamed' || stagedBytes(width, false) > gpu.workgroupBytes) return 'streamed';
+  const wide = attention === 'wide' && rows % 128 === 0 && stagedBytes(width, true) <= gpu.workgroupBytes;
+  return wide ? 'wide' : 'staged';
 }
 
-/** Operands and definitions of the kernels on subgroup matrices. */
-function matrixDefines(launcher: Launcher, width: number): Defines {
+/** Definitions of the kernels on subgroup matrices. */
+function matrixDefines(launcher: Launcher, kind: AttentionVariant, width: number, subgroups = 4): Defines {
   const { offsetUnit, strideUnit, lanes } = launcher.variants.matrix!;
-  return { THREADS: 4 * lanes, DK: width / 16, OFFSET_UNIT: offsetUnit, STRIDE_UNIT: strideUnit };
+  const [threads, DK] = [subgroups * lanes, width / 16];
+  return {
+    ...{ THREADS: threads, SUBGROUPS: subgroups, DK, OFFSET_UNIT: offsetUnit, STRIDE_UNIT: strideUnit },
+    ...(kind !== 'streamed' && { STAGED: true, LOADS: Math.ceil((32 * 2 * DK) / threads) }),
+    ...{ LOW_0: 0, HIGH_0: 1, LOW_1: 2, HIGH_1: 3 },
+  };
 }
 
 const vectorArg = (name: string, view: View): Arg => ({ name, view, vector: 4 });
@@ -109,8 +127,8 @@ function forward(
   const [b, tq, hq, d] = q.shape as [number, number, number, number];
   if (sizeOf(q.shape) === 0) return;
   const tk = k.shape[1]!;
-  const matrices = takesMatrices(launcher, [q, k, v], [y, lse], tq, tk, d);
-  const read = matrices ? vectorArg : readArg;
+  const kind = matrixKind(launcher, [q, k, v], [y, lse], tq, tk, d);
+  const read = kind ? vectorArg : readArg;
   // Few queries: 16 a workgroup, so that less of it idles.
   const R = tq <= 16 ? 1 : 4;
   const row = 16 * 4 * R;
@@ -142,8 +160,11 @@ function forward(
     .u32(at('q'), at('k'), at('v'), at('y'), at('lse'), at('starts'), at('ends'), tq, tk, d, hq / k.shape[2]!)
     .f32(attrs.scale);
   const seen = { STARTS: starts !== undefined, ENDS: ends !== undefined, CAUSAL: attrs.causal, y_STORE: store(y).mode };
-  if (matrices) {
-    launcher.launch(bound, 'attention/matrix.wgsl', { ...seen, ...matrixDefines(launcher, d) }, tq / 64, hq, b);
+  if (kind) {
+    const subgroups = kind === 'wide' ? 8 : 4;
+    const file = kind === 'streamed' ? 'attention/matrix.wgsl' : 'attention/staged.wgsl';
+    const matrices = matrixDefines(launcher, kind, d, subgroups);
+    launcher.launch(bound, file, { ...seen, ...matrices }, tq / (16 * subgroups), hq, b);
     return;
   }
   const defines: Defines = {
@@ -233,20 +254,23 @@ interface Gradient {
 function gradient(launcher: Launcher, g: Gradient): void {
   const writes = g.x ? [g.u, g.x] : [g.u];
   const columns = g.FOR === 'query' ? g.words[3] : g.words[2];
-  const matrices = takesMatrices(launcher, [g.a, g.b, g.c, g.e], [...writes, g.z], g.rows, columns, g.width);
-  const read = matrices ? vectorArg : readArg;
+  const kind = matrixKind(launcher, [g.a, g.b, g.c, g.e], [...writes, g.z], g.rows, columns, g.width);
+  if (kind && kind !== 'streamed') {
+    const { x, ...one } = g;
+    enqueue(launcher, { ...one, OF: 'gradients' }, kind);
+    if (x) enqueue(launcher, { ...one, u: x, OF: 'weights' }, kind);
+  } else enqueue(launcher, g, kind);
+}
+
+function enqueue(launcher: Launcher, g: Gradient & { readonly OF?: string }, kind: AttentionVariant | undefined): void {
+  const read = kind ? vectorArg : readArg;
   const R = g.FOR === 'query' ? 4 : 2;
   const chunk = 8 * 2 * 4 * R + 8 * 16; // chunks of 8: a and b by 4 · R vectors, c and e by 8
   const kinds = g.FOR === 'query' ? 1 : 2;
   const w = widths(g.width, 256 / kinds);
-  const args: Arg[] = [
-    writeArg('u', g.u),
-    read('a', g.a),
-    read('b', g.b),
-    read('c', g.c),
-    read('e', g.e),
-    { name: 'z', view: g.z },
-  ];
+  const args: Arg[] = [writeArg('u', g.u), read('a', g.a)];
+  if (g.OF !== 'weights') args.push(read('b', g.b));
+  args.push(read('c', g.c), read('e', g.e), { name: 'z', view: g.z });
   if (g.x) args.push(writeArg('x', g.x));
   const bound = launcher.bind('attentionBackward', args);
   const at = offsetsOf(bound, args);
@@ -256,9 +280,11 @@ function gradient(launcher: Launcher, g: Gradient): void {
     .u32(at('a'), at('b'), at('c'), at('e'), at('u'), at('x'), at('z'), ...g.words)
     .f32(g.scale);
   const common = { FOR: g.FOR, u_STORE: store(g.u).mode, x_STORE: g.x ? store(g.x).mode : 'each' };
-  if (matrices) {
-    const defines = { ...common, ...matrixDefines(launcher, g.width) };
-    launcher.launch(bound, 'attention-backward/matrix.wgsl', defines, g.rows / 64, g.heads, g.words[0]);
+  if (kind) {
+    const staged = kind !== 'streamed';
+    const defines = { ...common, ...(staged && { OF: g.OF! }), ...matrixDefines(launcher, kind, g.width) };
+    const file = staged ? 'attention-backward/staged.wgsl' : 'attention-backward/matrix.wgsl';
+    launcher.launch(bound, file, defines, g.rows / 64, g.heads, g.words[0]);
     return;
   }
   const defines: Defines = {
@@ -271,12 +297,6 @@ function gradient(launcher: Launcher, g: Gradient): void {
     c_MODE: access(g.c).mode,
     e_MODE: access(g.e).mode,
   };
-  launcher.launch(
-    bound,
-    'attention-backward/attention-backward.wgsl',
-    defines,
-    Math.ceil(g.rows / (16 * R)),
-    g.heads,
-    g.words[0],
-  );
+  const groups = Math.ceil(g.rows / (16 * R));
+  launcher.launch(bound, 'attention-backward/attention-backward.wgsl', defines, groups, g.heads, g.words[0]);
 }
