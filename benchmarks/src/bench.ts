@@ -126,7 +126,7 @@ export async function bench(argv: readonly string[], speech: Speech, signal: Abo
   });
   const html = options.html ?? path.replace(/(\.jsonl)?$/, '.html');
   mkdirSync(dirname(html), { recursive: true });
-  writeFileSync(html, await htmlReport(session.records));
+  writeFileSync(html, htmlReport(session.records));
   say(`\n${table(session.records)}`);
   if (old) say(`\nagainst ${options.compare}\n${comparison(old, session.records)}`);
   say(`\nrecords ${path}\nreport  ${html}`);

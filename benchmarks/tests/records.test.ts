@@ -116,11 +116,11 @@ test('filters hold text as it is, and * for anything', () => {
   expect(matches(['a.b'], 'ops/axb')).toBe(false);
 });
 
-test('the report is one file that nothing in a name can break', async () => {
-  const html = await htmlReport([sample([1, 2], '</script><b>')]);
-  expect(html).not.toMatch(/<(script|link)[^>]+(src|href)=/);
-  expect(html.match(/<\/script>/g)).toHaveLength(3);
-  expect(html).toContain('&lt;/script&gt;&lt;b&gt;');
+test('the report is one file that nothing in a name can break', () => {
+  const html = htmlReport([sample([1, 2], '</svg><b>')]);
+  expect(html).not.toMatch(/<(script|link|img)/);
+  expect(html.match(/<\/svg>/g)).toHaveLength(1);
+  expect(html).toContain('&lt;/svg&gt;&lt;b&gt;');
 });
 
 test('the table names what was not measured, and why', () => {

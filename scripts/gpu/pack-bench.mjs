@@ -83,17 +83,6 @@ async function packHarness() {
   const { node: _, ...versions } = packages;
   writeFileSync(join(stage, 'facts.json'), JSON.stringify({ commit, packages: versions }));
 
-  const from = createRequire(join(root, 'packages/cli/package.json'));
-  const uplot = dirname(dirname(from.resolve('uplot')));
-  for (const file of [
-    'package.json',
-    'dist/uPlot.cjs.js',
-    'dist/uPlot.esm.js',
-    'dist/uPlot.iife.min.js',
-    'dist/uPlot.min.css',
-  ])
-    cpSync(join(uplot, file), join(stage, 'node_modules/uplot', file));
-
   const webgpu = dirname(createRequire(join(root, 'packages/backend-webgpu/package.json')).resolve('webgpu'));
   const library = join('dist', `${process.platform}-${process.arch}`, 'dawn.node');
   for (const file of ['package.json', 'index.js', library])

@@ -69,7 +69,7 @@ export function machineSection({ name, records, lines }: Machine): Section {
   const of = (suite: BenchRecord['suite']) => told.filter((r) => r.suite === suite);
   // losses and bytes do not depend on what else the machine did
   const quality = made.filter((r) => r.suite === 'quality' && !r.marks.includes('software'));
-  const plots = plotsOf(told);
+  const plots = plotsOf(told, quality);
   const files = new Map<string, string>();
   const shown = (list: readonly PlotFile[]) =>
     list.map((p) => {
@@ -112,7 +112,7 @@ export function machineSection({ name, records, lines }: Machine): Section {
       ? ['### Methods', ...shown(plots.quality), qualityTable(quality), methodWords(quality)].filter(Boolean)
       : []),
     ...(qualities.length ? ['### The same numbers as PEFT: GSM8K', qualityLines(qualities)] : []),
-    ...(of('load').length ? ['### Loading and saving', loadTable(of('load'))] : []),
+    ...(of('load').length ? ['### Loading and saving', ...shown(plots.load), loadTable(of('load'))] : []),
     ...(of('ops').length
       ? ['### Operations', ...shown(plots.ops), folded(`All ${of('ops').length} lines`, opsTable(of('ops')))]
       : []),

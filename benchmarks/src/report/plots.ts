@@ -90,58 +90,63 @@ function growthPlots(records: readonly BenchRecord[]): PlotFile[] {
   return plots;
 }
 
+/** Has a case another beside it that does the same work by other means? Then it stands in the bars, though it is a point of a series too. */
+function compared(r: Measured, all: readonly Measured[]): boolean {
+  const work = ({ shape: s }: Measured) => `${s?.model} ${s?.layers} ${s?.batch}×${s?.length}`;
+  const means = ({ shape: s, contender }: Measured) => `${s?.method} ${s?.recompute} ${s?.record} ${contender.name}`;
+  return all.some((x) => x.suite === 'train' && work(x) === work(r) && means(x) !== means(r));
+}
+
+type Value = (r: Measured) => number;
+
+/** A plot of bars, or none where no record has the value. */
+function barPlot(
+  name: string,
+  title: string,
+  records: readonly Measured[],
+  value: (r: Measured) => number | undefined,
+  text: (v: number, r: Measured) => string,
+): PlotFile[] {
+  const seen = records.filter((r) => value(r) !== undefined);
+  const known = value as Value;
+  if (!seen.length) return [];
+  return [{ name, words: title, svg: bars(title, seen, known, (r) => text(known(r), r)) }];
+}
+
 export interface MachinePlots {
   readonly ops: readonly PlotFile[];
   readonly train: readonly PlotFile[];
   readonly growth: readonly PlotFile[];
+  readonly load: readonly PlotFile[];
   readonly quality: readonly PlotFile[];
 }
 
 /** All plots that records give; points of the series stay out of the bars of whole steps. */
-export function plotsOf(ok: readonly Measured[]): MachinePlots {
+export function plotsOf(ok: readonly Measured[], losses: readonly Measured[] = ok): MachinePlots {
   const of = (suite: BenchRecord['suite']) => ok.filter((r) => r.suite === suite && !isCeiling(r));
   const inSeries = new Set(growths(ok).flatMap((g) => g.points.map(({ record }) => record)));
-  const steps = of('train').filter((r) => !inSeries.has(r) || r.contender.kind === 'peer' || besidePeers(r, ok));
-  const peaks = steps.filter((r) => r.figures.peakBytes);
-  const quality = of('quality');
+  const steps = of('train').filter((r) => !inSeries.has(r) || compared(r, ok));
+  const quality = losses.filter((r) => r.suite === 'quality');
+  const percent = (v: number) => `${digits(100 * v)} %`;
   return {
     ops: opPlots(of('ops')),
     train: [
-      ...(steps.length
-        ? [{ name: 'train', words: 'tokens a second by step', svg: bars('Training: tokens/s', steps, rate, words) }]
-        : []),
-      ...(peaks.length
-        ? [
-            {
-              name: 'memory',
-              words: 'peak device memory by step',
-              svg: bars(
-                'Training: peak device memory',
-                peaks,
-                (r) => r.figures.peakBytes!,
-                (r) => bytes(r.figures.peakBytes!),
-              ),
-            },
-          ]
-        : []),
+      ...barPlot('train', 'Training: tokens/s', steps, rate, (_, r) => words(r)),
+      ...barPlot('memory', 'Training: peak device memory', steps, (r) => r.figures.peakBytes, bytes),
+      ...barPlot('resident', 'Training: peak resident memory', steps, (r) => r.figures.peakResidentBytes, bytes),
     ],
     growth: growthPlots(ok),
-    quality: quality.length
-      ? [
-          {
-            name: 'quality',
-            words: 'held-out loss by method',
-            svg: bars(
-              'Held-out loss after training',
-              quality,
-              (r) => r.figures.heldOutLoss!,
-              (r) => r.figures.heldOutLoss!.toFixed(3),
-            ),
-          },
-        ]
-      : [],
+    load: barPlot('load', 'Loading: GB/s of the file', of('load'), rate, (_, r) => words(r)),
+    quality: [
+      ...barPlot(
+        'quality',
+        'Held-out loss after training',
+        quality,
+        (r) => r.figures.heldOutLoss,
+        (v) => v.toFixed(3),
+      ),
+      ...barPlot('answers', 'Exact answers', quality, (r) => r.figures.score, percent),
+      ...barPlot('trainable', 'Trainable share', quality, (r) => r.figures.trainableShare, percent),
+    ],
   };
 }
-
-const besidePeers = (r: Measured, all: readonly Measured[]) =>
-  all.some((x) => x.contender.kind === 'peer' && x.case === r.case && x.run === r.run);

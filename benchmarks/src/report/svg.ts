@@ -14,7 +14,7 @@ export interface BarGroup {
 
 const colours = ['#2f6fdf', '#e0703a', '#5b9c4a', '#a04fc4', '#c2a52a', '#3aa6a0'];
 const open = (width: number, height: number, title: string) =>
-  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12" fill="#808890"><title>${escaped(title)}</title>`;
+  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" font-family="system-ui, sans-serif" font-size="12" fill="#808890"><title>${escaped(title)}</title>`;
 const text = (x: number, y: number, words: string, more = '') =>
   `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}"${more}>${escaped(words)}</text>`;
 
@@ -28,11 +28,14 @@ function legend(series: readonly string[], x: number, y: number): string {
 
 /** Horizontal bars, a group a case; a logarithmic axis where the largest is over a hundred times the smallest. */
 export function barChart(title: string, series: readonly string[], groups: readonly BarGroup[]): string {
-  const [left, width, bar] = [330, 900, 13];
+  const widest = (texts: readonly string[]) => 7 * Math.max(...texts.map((t) => t.length));
+  const left = Math.ceil(16 + widest(groups.map((g) => g.label)));
+  const right = Math.ceil(12 + widest(groups.flatMap((g) => g.bars.map((b) => b?.words ?? ''))));
+  const [room, bar] = [380, 13];
+  const width = left + room + right;
   const values = groups.flatMap((g) => g.bars.flatMap((b) => (b ? [b.value] : [])));
   const [least, most] = [Math.min(...values), Math.max(...values)];
   const logarithmic = most > 100 * least && least > 0;
-  const room = width - left - 120;
   const length = (v: number) =>
     logarithmic ? (room * Math.log((2 * v) / least)) / Math.log((2 * most) / least) : (room * v) / (most || 1);
   const head = 44 + 16 * Math.ceil(series.length / 3);
@@ -58,7 +61,7 @@ export interface Curve {
 
 /** Curves on logarithmic axes, on which y = c·xᵉ is a line of slope e. */
 export function logChart(title: string, xName: string, yName: string, curves: readonly Curve[]): string {
-  const [width, height, left, top] = [620, 320 + 16 * curves.length, 70, 40];
+  const [width, height, left, top] = [900, 320 + 16 * curves.length, 70, 40];
   const bottom = 300;
   const all = curves.flatMap((c) => c.points);
   const span = (at: 0 | 1) => {
