@@ -10,7 +10,7 @@ import { opCases } from './ops/cases.ts';
 import { BackendContender, type Contender } from './ops/contender.ts';
 import { runOps } from './ops/suite.ts';
 import { checkFilter, help, matches, type Options, parseOptions, type SuiteName } from './options.ts';
-import { type BenchRecord, type ContenderFacts, RecordFile, readRecords } from './record.ts';
+import { type ContenderFacts, RecordFile, readRecords } from './record.ts';
 import { htmlReport } from './report/html.ts';
 import { comparison, table } from './report/table.ts';
 import { Session } from './session.ts';
@@ -80,25 +80,33 @@ async function openAll(session: Session): Promise<Opened[]> {
   return opened;
 }
 
-/** Runs the command; gives its exit code. */
-export async function bench(argv: readonly string[], speech: Speech, signal: AbortSignal): Promise<number> {
-  let options: Options;
-  let old: readonly BenchRecord[] | undefined;
+/** What `f` gives; undefined where what was asked cannot be done, and why is said. */
+function refused<T>(speech: Speech, f: () => T): T | undefined {
   try {
-    options = parseOptions(argv);
-    if (options.help) {
-      speech.out(help);
-      return 0;
-    }
-    checkFilter(
-      options.filter,
-      options.suites.flatMap((s) => all[s].map((c) => `${s}/${c.name}`)),
-    );
-    if (options.compare) old = readRecords(options.compare).records;
+    return f();
   } catch (error) {
     if (!(error instanceof LowrankError)) throw error;
     speech.err(error.message);
-    return 2;
+    return undefined;
+  }
+}
+
+/** Runs the command; gives its exit code. */
+export async function bench(argv: readonly string[], speech: Speech, signal: AbortSignal): Promise<number> {
+  const asked = refused(speech, () => {
+    const options = parseOptions(argv);
+    if (!options.help)
+      checkFilter(
+        options.filter,
+        options.suites.flatMap((s) => all[s].map((c) => `${s}/${c.name}`)),
+      );
+    return { options, old: options.compare ? readRecords(options.compare).records : undefined };
+  });
+  if (!asked) return 2;
+  const { options, old } = asked;
+  if (options.help) {
+    speech.out(help);
+    return 0;
   }
   const reach = options.filter !== undefined && !options.suites.some((s) => chosen(s, all[s], options, false).length);
   if (options.list) {
@@ -109,7 +117,8 @@ export async function bench(argv: readonly string[], speech: Speech, signal: Abo
   }
   const path =
     options.out ?? join(import.meta.dirname, '../results', `${new Date().toISOString().replace(/[:.]/g, '-')}.jsonl`);
-  const file = new RecordFile(path);
+  const file = refused(speech, () => new RecordFile(path));
+  if (!file) return 2;
   const say = options.json ? speech.err : speech.out;
   const session = new Session(options, {
     signal,

@@ -1,4 +1,4 @@
-import { appendFileSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { appendFileSync, closeSync, mkdirSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { LowrankError } from '@lowrank/tensor';
 import { z } from 'zod';
@@ -116,11 +116,19 @@ export type CaseShape = NonNullable<Measured['shape']>;
 export class RecordFile {
   readonly path: string;
 
+  /** Throws where a file that is there holds something else, or cannot be written. */
   constructor(path: string) {
     this.path = path;
-    mkdirSync(dirname(path), { recursive: true });
+    try {
+      mkdirSync(dirname(path), { recursive: true });
+      appendFileSync(path, '');
+    } catch (cause) {
+      throw new LowrankError('bench', 'the record file cannot be written', path, (cause as Error).message, { cause });
+    }
+    if (statSync(path).size === 0) return;
+    readRecords(path);
     // a line that an interruption cut short ends here, so that the next one is whole
-    if (existsSync(path) && statSync(path).size > 0 && lastByte(path) !== 10) appendFileSync(path, '\n');
+    if (lastByte(path) !== 10) appendFileSync(path, '\n');
   }
 
   append(value: BenchRecord): void {
@@ -145,6 +153,9 @@ export interface ReadRecords {
   readonly broken: readonly number[];
 }
 
+/** How every line begins. */
+const opening = '{"schema":';
+
 /** Reads a record file. Throws with the line where one is of another schema version or does not keep to the schema. */
 export function readRecords(path: string): ReadRecords {
   let text: string;
@@ -161,6 +172,9 @@ export function readRecords(path: string): ReadRecords {
     try {
       value = JSON.parse(line);
     } catch {
+      // cut short, a line is still the beginning of one
+      if (!opening.startsWith(line.slice(0, opening.length)))
+        throw new LowrankError('bench', 'the file holds something else than records', `${path}:${i + 1}`);
       broken.push(i + 1);
       continue;
     }

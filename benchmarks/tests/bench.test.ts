@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -19,7 +19,7 @@ async function call(args: readonly string[], signal = new AbortController().sign
   const err: string[] = [];
   const path = join(folder, 'r.jsonl');
   const code = await bench(
-    [...args, '--out', path, '--seconds', '0.01', '--threads', '1'],
+    ['--out', path, ...args, '--seconds', '0.01', '--threads', '1'],
     { out: (t) => out.push(t), err: (t) => err.push(t) },
     signal,
   );
@@ -102,6 +102,21 @@ test('bad options and record files end with their reason, before anything runs',
   expect(await call(['--compare', join(folder, 'none.jsonl')])).toMatchObject({
     code: 2,
     err: expect.stringContaining('not there'),
+  });
+  const old = join(folder, 'old.jsonl');
+  writeFileSync(old, '{"schema":1,"case":"matmul"}\n');
+  for (const words of [
+    ['--compare', old],
+    ['--out', old],
+  ])
+    expect(await call(words)).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('version 1, this program reads 2'),
+    });
+  expect(readFileSync(old, 'utf8')).toBe('{"schema":1,"case":"matmul"}\n');
+  expect(await call(['--out', join(old, 'r.jsonl')])).toMatchObject({
+    code: 2,
+    err: expect.stringContaining('cannot be written'),
   });
   expect(await call(['--filter', 'matmuk'])).toMatchObject({ code: 2, err: expect.stringContaining('Nearest') });
   expect((await call(['--help'])).out).toContain('--suite');

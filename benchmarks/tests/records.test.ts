@@ -96,6 +96,8 @@ test('a record that does not keep to the schema is neither written nor read', ()
   writeFileSync(path, `${JSON.stringify(bad)}\n`);
   expect(() => readRecords(path)).toThrow(/does not keep to the schema: .*r\.jsonl:1: samples/);
   expect(() => readRecords(join(folder, 'none.jsonl'))).toThrow(/cannot be read/);
+  writeFileSync(path, '# Notes\n');
+  expect(() => new RecordFile(path)).toThrow(/something else than records: .*r\.jsonl:1/);
 });
 
 test('names that are not there are answered with the nearest', () => {
