@@ -69,6 +69,8 @@ test('of a kernel the newest run counts, its fastest variant, and the run before
     kernel('attention bf16', 720, '2026-11-23', { goal: 137 }),
     kernel('attention bf16, wgmma', 300, '2026-11-23', { goal: 137 }),
     kernel('gemm candidate 3', 1, '2026-11-23'),
+    kernel('8B 8×8, choice 2, workspace 0', 1, '2026-11-23'),
+    kernel('dequantize4_bf16 8×8', 1, '2026-11-23'),
     kernel('attention wgmma, compared', 0, '2026-11-23'),
   ]);
   expect(found).toHaveLength(1);

@@ -3,23 +3,27 @@ import type { KernelLine } from '../gpu-lines.ts';
 import { digits, time } from './format.ts';
 import { markdown } from './markdown.ts';
 
-/** A kernel by its newest run: of its variants there the fastest right one, and what it took in the run before. */
+/** A kernel by the newest line of each of its variants: the fastest of them, and the fastest line that is older. */
 export interface Kernel {
   readonly name: string;
   readonly now: KernelLine;
   readonly before: KernelLine | undefined;
 }
 
-/** Variants follow the name behind a comma: `attention forward … bf16, wgmma`. */
-const kernelName = (line: KernelLine) => line.name.replace(/, (wgmma|mma|simt|portable)$/, '');
+/** Variants follow the name behind a comma, in one word: `attention forward … bf16, wgmma`. */
+const kernelName = (line: KernelLine) => line.name.replace(/, \w+$/, '');
+
+/** Lines of a search: choices of cuBLASLt's, kernels by the names of their functions. They are records of what was tried, not of what runs. */
+const isTrial = ({ name }: KernelLine) => /candidate|, choice \d/.test(name) || /^[a-z0-9]+_\w+ /.test(name);
 
 export function newestKernels(lines: readonly KernelLine[]): Kernel[] {
-  const told = lines.filter((l) => l.microseconds > 0 && l.right !== false && !l.name.includes('candidate'));
+  const told = lines.filter((l) => l.microseconds > 0 && l.right !== false && !isTrial(l));
+  const fastest = (list: readonly KernelLine[]) =>
+    list.length ? list.reduce((a, b) => (b.microseconds < a.microseconds ? b : a)) : undefined;
   return [...Map.groupBy(told, kernelName)].map(([name, all]) => {
-    // a run is what one command left: its lines have one time
-    const runs = [...Map.groupBy(all, (l) => l.at)].sort(([a], [b]) => b.localeCompare(a));
-    const best = runs.map(([, variants]) => variants.reduce((a, b) => (b.microseconds < a.microseconds ? b : a)));
-    return { name, now: best[0]!, before: best[1] };
+    const newest = new Map([...all].sort((a, b) => a.at.localeCompare(b.at)).map((l) => [l.name, l]));
+    const now = fastest([...newest.values()])!;
+    return { name, now, before: fastest(all.filter((l) => l.at < now.at)) };
   });
 }
 

@@ -75,6 +75,9 @@ export const trainCases: readonly TrainCase[] = [
   ...([1, 4] as const).map((batch) =>
     step('llama-3.1-8b', 'qlora', { batch, length: 2048, recompute: 'block', offload: true }),
   ),
+  ...([1, 4] as const).map((batch) =>
+    step('llama-3.1-8b', 'qlora', { batch, length: 2048, recompute: 'selective', offload: true }),
+  ),
   step('llama-3.1-8b', 'lora', { batch: 4, length: 2048, recompute: 'block', offload: true }),
   step('llama-3.1-8b', 'lora', { batch: 2, length: 2048, recompute: 'selective' }),
   step('llama-3.1-8b', 'lora', { batch: 2, length: 2048 }),
