@@ -50,7 +50,7 @@ export interface TrainerSettings {
   readonly padToMultipleOf?: number;
   /** What the backward pass makes again instead of keeping it. none. */
   readonly recompute?: RecomputePolicy;
-  /** What enters each block, and what `recompute` keeps of it, waits in host memory for the backward pass, where the backend can. off. */
+  /** What enters each block, and what `recompute` keeps of it, waits in host memory for the backward pass. An error where the backend cannot. off. */
   readonly offload?: boolean;
   /** Rows whose logits exist at a time. 256. */
   readonly chunkRows?: number;
@@ -225,6 +225,14 @@ function validate(o: TrainerOptions): void {
     'saving needs a checkpoint store',
     '',
     "Give checkpoints: new FolderCheckpoints('out')",
+  );
+  const { backend } = o.device;
+  check(
+    !o.offload || backend.memory.offload,
+    'train',
+    'this backend has no host memory to offload to',
+    backend.name,
+    'Leave offload out, or take a backend that has (cuda)',
   );
   const { dropoutSeed: s } = o;
   check(!s || (s.dtype === 'u32' && s.size === 4 && s.isContiguous), 'train', 'dropoutSeed must be u32 [4]', () =>

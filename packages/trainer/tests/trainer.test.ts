@@ -201,6 +201,7 @@ describe('a run', () => {
       expect(make({ learningRate: Number.NaN })).toThrow(/learningRate/);
       expect(make({ numEpochs: 0 })).toThrow(/numEpochs/);
       expect(make({ seed: 1.5 })).toThrow(/seed/);
+      expect(make({ offload: true })).toThrow(/train: this backend has no host memory to offload to: cpu/);
       const narrow = { ...trainable(base, lora.parameters), vocabSize: 100 };
       expect(make({ model: narrow })).toThrow(/id that the model does not know: \d+, its vocabulary has 100/);
       expect(make({ learning_rate: 1 } as object)).toThrow('unknown option: learning_rate. Did you mean learningRate?');
