@@ -55,6 +55,9 @@ class Lane {
   }
 }
 
+/** How many times its own seconds a contender takes part beside others. */
+const patience = 4;
+
 /**
  * Times contenders in turns, so that whatever else the machine does falls on all of them: a round has a sample of each, in alternating
  * order. Ends when everyone has spent its time and has enough samples.
@@ -67,9 +70,10 @@ export async function measure(prepared: readonly Prepared[], options: MeasureOpt
     lane.samples.length < minSamples || (lane.spent < seconds * 1000 && lane.samples.length < maxSamples);
   for (let round = 0; lanes.some(open); round++) {
     signal?.throwIfAborted();
-    // everyone takes part until the last one has enough, so that all samples have a neighbour
+    // everyone takes part until the last one has enough, so that all samples have a neighbour; but one that is far slower need not wait for all
     for (const lane of round % 2 ? [...lanes].reverse() : lanes)
-      if (lane.samples.length < maxSamples) await lane.sample();
+      if (lane.samples.length < maxSamples && (open(lane) || lane.spent < patience * seconds * 1000))
+        await lane.sample();
   }
   return lanes.map(({ samples, cpuSamples }) => ({ samples, cpuSamples }));
 }

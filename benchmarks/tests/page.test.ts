@@ -132,5 +132,5 @@ test('a machine is one section: busy lines have no times, what was measured at l
   expect(text).toContain('train/b, cuda: FAILED: out of luck');
   expect(text).not.toContain('out of memory');
   expect(text).toContain('npm run bench -- --suite train\n');
-  expect([...plots.keys()]).toContain('gpu-train.svg');
+  expect([...plots.keys()]).toContain('gpu-train-a.svg');
 });

@@ -69,7 +69,6 @@ export function machineSection({ name, records, lines }: Machine): Section {
   const of = (suite: BenchRecord['suite']) => told.filter((r) => r.suite === suite);
   // losses and bytes do not depend on what else the machine did
   const quality = made.filter((r) => r.suite === 'quality' && !r.marks.includes('software'));
-  const plots = plotsOf(told, quality);
   const files = new Map<string, string>();
   const shown = (list: readonly PlotFile[]) =>
     list.map((p) => {
@@ -82,6 +81,7 @@ export function machineSection({ name, records, lines }: Machine): Section {
     records.filter((r): r is Measured => r.status === 'ok' && r.suite === 'train' && r.marks.length === 0),
     lines.flatMap((l) => l.steps),
   );
+  const plots = plotsOf(told, quality, steps);
   const beside = besideQuoted(
     lines.flatMap((l) => l.quoted),
     steps,

@@ -2,6 +2,7 @@
 import { type Growth, growths } from '../growth.ts';
 import type { BenchRecord, Measured } from '../record.ts';
 import { bytes, digits, rateOf, shortName } from './format.ts';
+import { modelOf, newestSteps, type Step, type StepRow } from './steps.ts';
 import { barChart, logChart } from './svg.ts';
 
 export interface PlotFile {
@@ -11,26 +12,35 @@ export interface PlotFile {
   readonly svg: string;
 }
 
-/** A chart of bars, a group a case, a series a contender. */
-function bars(
-  title: string,
+/** What a bar is of: a case, on a contender. */
+interface Item {
+  readonly label: string;
+  readonly on: string;
+  readonly value: number;
+  readonly words: string;
+}
+
+/** A chart of bars, a group a case, a series a contender; none where there is nothing to draw. */
+function barPlot(name: string, title: string, items: readonly Item[]): PlotFile[] {
+  if (!items.length) return [];
+  const series = [...new Set(items.map((i) => i.on))];
+  const groups = [...Map.groupBy(items, (i) => i.label)].map(([label, own]) => ({
+    label,
+    bars: series.map((on) => own.findLast((i) => i.on === on)),
+  }));
+  return [{ name, words: title, svg: barChart(title, series, groups) }];
+}
+
+/** An item for each record that has the value. */
+function itemsOf(
   records: readonly Measured[],
-  value: (r: Measured) => number,
-  words: (r: Measured) => string,
-): string {
-  const series = [...new Set(records.map(shortName))];
-  const cases = [...new Set(records.map((r) => r.case))];
-  return barChart(
-    title,
-    series,
-    cases.map((label) => ({
-      label,
-      bars: series.map((name) => {
-        const r = records.findLast((x) => x.case === label && shortName(x) === name);
-        return r && { value: value(r), words: words(r) };
-      }),
-    })),
-  );
+  value: (r: Measured) => number | undefined,
+  text: (v: number, r: Measured) => string,
+): Item[] {
+  return records.flatMap((r) => {
+    const v = value(r);
+    return v === undefined ? [] : [{ label: r.case, on: shortName(r), value: v, words: text(v, r) }];
+  });
 }
 
 const isCeiling = (r: Measured) => r.case.startsWith('ceiling');
@@ -42,14 +52,15 @@ const withShare = (r: Measured) => `${words(r)}${r.ceiling ? `, ${Math.round(100
 const dtypeOf = (r: Measured) => / (f32|f16|bf16)$/.exec(r.case)?.[1] ?? 'f32';
 
 function opPlots(ops: readonly Measured[]): PlotFile[] {
-  return [...Map.groupBy(ops, (r) => `${rateOf(r).unit} ${dtypeOf(r)}`)].map(([key, records]) => {
+  return [...Map.groupBy(ops, (r) => `${rateOf(r).unit} ${dtypeOf(r)}`)].flatMap(([key, records]) => {
     const [unit, dtype] = key.split(' ') as [string, string];
     const of = unit === 'GB/s' ? 'a copy' : 'a large product';
-    return {
-      name: `ops-${unit === 'GB/s' ? 'bytes' : 'flops'}-${dtype}`,
-      words: `${unit} of ops in ${dtype}, and their share of ${of}`,
-      svg: bars(`Ops in ${dtype}: ${unit}, and the share of ${of}`, records, rate, withShare),
-    };
+    const name = `ops-${unit === 'GB/s' ? 'bytes' : 'flops'}-${dtype}`;
+    return barPlot(
+      name,
+      `Ops in ${dtype}: ${unit}, and the share of ${of}`,
+      itemsOf(records, rate, (_, r) => withShare(r)),
+    );
   });
 }
 
@@ -97,22 +108,6 @@ function compared(r: Measured, all: readonly Measured[]): boolean {
   return all.some((x) => x.suite === 'train' && work(x) === work(r) && means(x) !== means(r));
 }
 
-type Value = (r: Measured) => number;
-
-/** A plot of bars, or none where no record has the value. */
-function barPlot(
-  name: string,
-  title: string,
-  records: readonly Measured[],
-  value: (r: Measured) => number | undefined,
-  text: (v: number, r: Measured) => string,
-): PlotFile[] {
-  const seen = records.filter((r) => value(r) !== undefined);
-  const known = value as Value;
-  if (!seen.length) return [];
-  return [{ name, words: title, svg: bars(title, seen, known, (r) => text(known(r), r)) }];
-}
-
 export interface MachinePlots {
   readonly ops: readonly PlotFile[];
   readonly train: readonly PlotFile[];
@@ -121,32 +116,75 @@ export interface MachinePlots {
   readonly quality: readonly PlotFile[];
 }
 
-/** All plots that records give; points of the series stay out of the bars of whole steps. */
-export function plotsOf(ok: readonly Measured[], losses: readonly Measured[] = ok): MachinePlots {
+/**
+ * All plots that records give; points of the series stay out of the bars of whole steps. `losses` are records whose times do not count,
+ * `steps` the newest of each case.
+ */
+export function plotsOf(
+  ok: readonly Measured[],
+  losses: readonly Measured[] = ok,
+  steps: readonly Step[] = newestSteps(
+    ok.filter((r) => r.suite === 'train'),
+    [],
+  ),
+): MachinePlots {
   const of = (suite: BenchRecord['suite']) => ok.filter((r) => r.suite === suite && !isCeiling(r));
-  const inSeries = new Set(growths(ok).flatMap((g) => g.points.map(({ record }) => record)));
-  const steps = of('train').filter((r) => !inSeries.has(r) || compared(r, ok));
+  const points = new Set(
+    growths(ok).flatMap((g) => g.points.flatMap(({ record: r }) => (compared(r, ok) ? [] : [r.case]))),
+  );
+  const stepItems = (own: readonly Step[], value: (row: StepRow) => number | undefined, text: (v: number) => string) =>
+    own.flatMap(({ now }): Item[] => {
+      const v = value(now);
+      if (v === undefined || points.has(now.name)) return [];
+      return [{ label: now.name, on: now.on.replace(/ \(.*$/, ''), value: v, words: text(v) }];
+    });
   const quality = losses.filter((r) => r.suite === 'quality');
   const percent = (v: number) => `${digits(100 * v)} %`;
   return {
     ops: opPlots(of('ops')),
-    train: [
-      ...barPlot('train', 'Training: tokens/s', steps, rate, (_, r) => words(r)),
-      ...barPlot('memory', 'Training: peak device memory', steps, (r) => r.figures.peakBytes, bytes),
-      ...barPlot('resident', 'Training: peak resident memory', steps, (r) => r.figures.peakResidentBytes, bytes),
-    ],
+    train: [...Map.groupBy(steps, ({ now }) => modelOf(now.name))].flatMap(([model, own]) => [
+      ...barPlot(
+        `train-${model}`,
+        `Training ${model}: tokens/s`,
+        stepItems(own, (s) => s.tokensPerSecond, digits),
+      ),
+      ...barPlot(
+        `memory-${model}`,
+        `Training ${model}: peak device memory`,
+        stepItems(own, (s) => s.peakBytes, bytes),
+      ),
+      ...barPlot(
+        `resident-${model}`,
+        `Training ${model}: peak resident memory`,
+        stepItems(own, (s) => s.residentBytes, bytes),
+      ),
+    ]),
     growth: growthPlots(ok),
-    load: barPlot('load', 'Loading: GB/s of the file', of('load'), rate, (_, r) => words(r)),
+    load: barPlot(
+      'load',
+      'Loading: GB/s of the file',
+      itemsOf(of('load'), rate, (_, r) => words(r)),
+    ),
     quality: [
       ...barPlot(
         'quality',
         'Held-out loss after training',
-        quality,
-        (r) => r.figures.heldOutLoss,
-        (v) => v.toFixed(3),
+        itemsOf(
+          quality,
+          (r) => r.figures.heldOutLoss,
+          (v) => v.toFixed(3),
+        ),
       ),
-      ...barPlot('answers', 'Exact answers', quality, (r) => r.figures.score, percent),
-      ...barPlot('trainable', 'Trainable share', quality, (r) => r.figures.trainableShare, percent),
+      ...barPlot(
+        'answers',
+        'Exact answers',
+        itemsOf(quality, (r) => r.figures.score, percent),
+      ),
+      ...barPlot(
+        'trainable',
+        'Trainable share',
+        itemsOf(quality, (r) => r.figures.trainableShare, percent),
+      ),
     ],
   };
 }

@@ -62,13 +62,17 @@ export interface Step {
   readonly before: StepRow | undefined;
 }
 
-/** By case and contender the newest, with the one before it. */
+/** `llama-3.1-8b` of a case's name. */
+export const modelOf = (name: string) => name.split(' ')[1] ?? name;
+
+/** By case and contender the newest, with the one before it; the cases of a model together. */
 export function newestSteps(records: readonly Measured[], lines: readonly StepLine[]): Step[] {
   const rows = [...records.map(ofRecord), ...lines.map(ofLine)];
-  return [...Map.groupBy(rows, (r) => `${r.name}\n${r.on}`).values()].map((all) => {
+  const steps = [...Map.groupBy(rows, (r) => `${r.name}\n${r.on}`).values()].map((all): Step => {
     const [now, before] = [...all].sort((a, b) => b.date.localeCompare(a.date));
     return { now: now!, before };
   });
+  return [...Map.groupBy(steps, ({ now }) => modelOf(now.name)).values()].flat();
 }
 
 export const stepTable = (steps: readonly Step[]) => {
