@@ -1,10 +1,13 @@
 /**
- * Writes docs/benchmarks.md, its plots and records/README.md from the records of this package:
+ * Writes docs/benchmarks.md, its plots, records/README.md and the table of README.md from the records of this package:
  * node --conditions=source benchmarks/src/docs.ts [--check].
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
+import { readGpuLines } from './gpu-lines.ts';
+import { readRecords } from './record.ts';
 import { isSchemaFile, machineSection, readMachine } from './report/machine-section.ts';
+import { type Source, withTable } from './report/readme.ts';
 import { recordIndex } from './report/record-index.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -23,6 +26,17 @@ const sections = [...Map.groupBy(files, dirname)].map(([name, own]) =>
     ),
   ),
 );
+const sources = files.map((f): Source => {
+  const path = join(records, f);
+  const ours = schemaFiles.includes(f);
+  return {
+    path: relative(root, path),
+    records: ours ? readRecords(path).records : [],
+    lines: ours ? undefined : readGpuLines(path),
+  };
+});
+const readme = join(root, 'README.md');
+
 const slug = (title: string) =>
   title
     .toLowerCase()
@@ -49,6 +63,7 @@ ${sections.map(({ title, text }) => `## ${title}\n\n${text}`).join('\n\n')}
 `;
 
 const outputs = new Map([
+  [readme, withTable(readFileSync(readme, 'utf8'), sources)],
   [join(root, 'docs/benchmarks.md'), page],
   [join(records, 'README.md'), recordIndex(records, files, schemaFiles)],
   ...sections.flatMap(({ plots: made }) => [...made].map(([name, svg]) => [join(plots, name), svg] as const)),

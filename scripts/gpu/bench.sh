@@ -68,7 +68,7 @@ icd=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
 
 status=0
-# run SUITE BACKEND [OPTION …] -- FILTER …   within the seconds of the part
+# run SUITE BACKEND [OPTION …] -- FILTER …   within what is left of the part's seconds
 run() {
   local suite="$1" backend="${dry:-$2}" options=() filters=()
   shift 2
@@ -83,7 +83,9 @@ run() {
       quality) filters=(--filter "${filters[1]} lora r 4") options=(--steps 2 --held-out 2) ;;
     esac
   fi
-  timeout -k 15 "$limit" "$node" "$bench/bench.mjs" --out "$out/records.jsonl" --html /tmp/report.html --suite "$suite" \
+  local left=$((start + limit - $(date +%s)))
+  [ "$left" -gt 3 ] || { echo "$part: no time is left for $suite on $backend" && return; }
+  timeout -k 15 "$left" "$node" "$bench/bench.mjs" --out "$out/records.jsonl" --html /tmp/report.html --suite "$suite" \
     --backend "$backend" "${options[@]}" "${filters[@]}" >>"$out/bench.log" 2>&1
   local code=$?
   [ "$code" = 0 ] || { status=1 && echo "$part: $suite on $backend: exit code $code: $(grep -v '^$' "$out/bench.log" | tail -3 | cut -c1-300)"; }
@@ -127,7 +129,6 @@ for word in "$@"; do
   "$part"
   echo "== $part: $(($(wc -l <"$out/records.jsonl") - before)) records in $(($(date +%s) - start)) s (limit $limit)"
 done
-[ ! -f "$out/bench.log" ] || gzip -kf "$out/bench.log"
 "$node" -e '
   const text = require("fs").readFileSync(process.argv[1], "utf8");
   const records = text.split("\n").filter(Boolean).map((line) => JSON.parse(line));

@@ -5,7 +5,7 @@ import { markdown } from './markdown.ts';
 import type { Step } from './steps.ts';
 
 /** Is a step the work of a quoted line? What is made again, and how, is each library's own business: `selective` stands in both places. */
-function sameWork(name: string, { method, model, batch, length, checkpointing }: QuotedLine): boolean {
+export function sameWork(name: string, { method, model, batch, length, checkpointing }: QuotedLine): boolean {
   const found = /^(.*) r 16 recompute (none|block|selective)( offload)?$/.exec(name);
   return found?.[1] === `${method} ${model} ${batch}×${length}` && found[2] !== (checkpointing ? 'none' : 'block');
 }
