@@ -92,7 +92,7 @@ export function createBackend(
   const stream = new Stream(gpu);
   const memory = new WebGpuMemory(gpu, stream);
   const scratch = new Scratch(memory);
-  const scratches = { sums: scratch, weights: new Scratch(memory) };
+  const scratches = { sums: scratch, weights: new Scratch(memory), gradients: new Scratch(memory) };
   const pipelines = new Pipelines(gpu, wgsl);
   const launcher = new Launcher(gpu, stream, pipelines);
   if (facts.fallback) launcher.variants.tile = softwareTile;

@@ -23,8 +23,9 @@ export class Scratch {
   }
 }
 
-/** What products take beside their operands: partial sums, and a weight dequantized. */
+/** What products take beside their operands: partial sums, a weight dequantized, and a gradient that several layers add to. */
 export interface Scratches {
   readonly sums: Scratch;
   readonly weights: Scratch;
+  readonly gradients: Scratch;
 }

@@ -1,6 +1,7 @@
 import {
   type Backend,
   bytesOf,
+  isContiguous,
   type LinearAttrs,
   type LinearViews,
   type LoraLinear,
@@ -14,6 +15,7 @@ import {
 import type { Launcher } from '../gpu/launcher.ts';
 import type { Scratches } from '../gpu/scratch.ts';
 import { matmul } from './matmul.ts';
+import { isThin, type PairGradient, type ThinProduct, thinGradients, thinProducts } from './pairs.ts';
 import { type Product, runProduct } from './product.ts';
 import { packed, quantProduct, scaleBytes } from './quant.ts';
 import { matrixOf, transposed } from './tiles.ts';
@@ -31,9 +33,9 @@ export function loraOps(
     },
     loraLinearBackward: {
       accepts: ({ inputs }) => allPacked(inputs.layers as readonly LayerSpec[]),
-      workspace: ({ inputs, outputs, attrs }) => {
+      workspace: ({ inputs, attrs }) => {
         const layers = inputs.layers as readonly LayerSpec[];
-        return room(inputs.x as TensorSpec, outputs.dx as TensorSpec | undefined, layers, attrs.layers).total;
+        return room(inputs.x as TensorSpec, layers, attrs.layers).total;
       },
       run: ({ inputs, outputs, attrs, workspace }) => backward(launcher, scratch, inputs, outputs, attrs, workspace),
     },
@@ -60,17 +62,15 @@ function scalesBytes(layers: readonly LayerSpec[], attrs: readonly LinearAttrs[]
 
 const up = (bytes: number): number => Math.ceil(bytes / 256) * 256;
 
-/** The backward workspace: scales, then s · dy · B of each layer, then dx in f32 where several layers add to a half dtype. */
-function room(x: TensorSpec, dx: TensorSpec | undefined, layers: readonly LayerSpec[], attrs: readonly LinearAttrs[]) {
-  const [m, k] = x.shape as [number, number];
-  let end = scalesBytes(layers, attrs);
+/** The backward workspace: scales, then s · dy · B of each layer. */
+function room(x: TensorSpec, layers: readonly LayerSpec[], attrs: readonly LinearAttrs[]) {
+  let total = scalesBytes(layers, attrs);
   const g = layers.map(({ a }) => {
-    const at = end;
-    end += up(m * (a?.shape[0] ?? 0) * 4);
+    const at = total;
+    total += up(x.shape[0]! * (a?.shape[0] ?? 0) * 4);
     return at;
   });
-  const sums = dx !== undefined && layers.length > 1 && bytesOf[dx.dtype] < 4;
-  return { g, sum: end, total: end + (sums ? m * k * 4 : 0), sums };
+  return { g, total };
 }
 
 /** Columns of a matrix. */
@@ -92,25 +92,53 @@ function forward(
 ): void {
   const m = x.shape[0]!;
   if (m === 0) return;
+  const pairs = pairsOf(h, layers, attrs.layers);
+  const thin = pairs.map(
+    ({ a, hidden, r }): ThinProduct => ({
+      ...{ x: matrixOf(x), p: matrixOf(a), y: matrixOf(hidden) },
+      ...{ n: r, k: x.shape[1]!, scale: 1 },
+    }),
+  );
+  if (isThin(thin)) thinProducts(launcher, 'loraLinear', m, thin);
+  else
+    for (const { a, hidden } of pairs)
+      matmul(launcher, scratch.sums, { inputs: { a: x, b: transposed(a) }, outputs: { y: hidden }, attrs: {} });
   let column = 0;
-  let hColumn = 0;
   layers.forEach((layer, i) => {
     const at = attrs.layers[i]!;
     const own = columns(y, column, at.outFeatures);
-    let extra: Product['extra'];
-    if (layer.a && layer.b) {
-      const r = layer.a.shape[0]!;
-      const hidden = columns(h, hColumn, r);
-      if (r > 0) {
-        matmul(launcher, scratch.sums, { inputs: { a: x, b: transposed(layer.a) }, outputs: { y: hidden }, attrs: {} });
-        extra = { h: matrixOf(hidden), l: matrixOf(layer.b), k2: r, scale: at.scale ?? 1 };
-      }
-      hColumn += r;
-    }
+    const pair = pairs.find((p) => p.layer === i);
+    const extra = pair && { h: matrixOf(pair.hidden), l: matrixOf(pair.b), k2: pair.r, scale: pair.scale };
     const bias = layer.bias && { ...layer.bias, shape: own.shape, strides: [0, layer.bias.strides[0]!] };
     base(launcher, scratch, 'loraLinear', { layer, at, x, y: own, c: bias, transposed: false, extra, workspace });
     column += at.outFeatures;
   });
+}
+
+/** A layer's pair: its columns of h, and of the layers that have one its number. */
+interface Pair {
+  readonly layer: number;
+  readonly number: number;
+  readonly a: View;
+  readonly b: View;
+  readonly r: number;
+  readonly scale: number;
+  readonly hidden: View;
+}
+
+/** Those of some rank. */
+function pairsOf(h: View, layers: readonly LinearViews[], attrs: readonly LinearAttrs[]): Pair[] {
+  const pairs: Pair[] = [];
+  let [column, number] = [0, 0];
+  for (const [layer, { a, b }] of layers.entries()) {
+    if (!a || !b) continue;
+    const r = a.shape[0]!;
+    const hidden = columns(h, column, r);
+    if (r > 0) pairs.push({ layer, number, a, b, r, scale: attrs[layer]!.scale ?? 1, hidden });
+    column += r;
+    number++;
+  }
+  return pairs;
 }
 
 interface Base {
@@ -170,71 +198,83 @@ function backward(
   attrs: LoraLinearBackward['attrs'],
   workspace: View | undefined,
 ): void {
+  const op = 'loraLinearBackward';
   const [m, k] = x.shape as [number, number];
-  const places = room(x, dx, layers as readonly LayerSpec[], attrs.layers);
+  const places = room(x, layers as readonly LayerSpec[], attrs.layers);
+  // Without rows there is no workspace, and nothing to put there.
+  const { buffer, byteOffset } = workspace ?? x;
   const inWorkspace = (offset: number, shape: readonly number[]): View => ({
     ...specOf(shape, 'f32'),
-    buffer: workspace!.buffer,
-    byteOffset: workspace!.byteOffset + offset,
+    buffer,
+    byteOffset: byteOffset + offset,
   });
-  let column = 0;
-  let hColumn = 0;
-  let pair = 0;
+  const starts = attrs.layers.map((_, i) => attrs.layers.slice(0, i).reduce((n, l) => n + l.outFeatures, 0));
+  const ownOf = (layer: number) => columns(dy, starts[layer]!, attrs.layers[layer]!.outFeatures);
+  const pairs = pairsOf(h, layers, attrs.layers).map((pair) => ({
+    ...pair,
+    own: ownOf(pair.layer),
+    g: inWorkspace(places.g[pair.layer]!, [m, pair.r]),
+    da: da[pair.number]!,
+    db: db[pair.number]!,
+  }));
   // Before dx, which may lie over x.
-  const parts = layers.map((layer, i) => {
-    const at = attrs.layers[i]!;
-    const own = columns(dy, column, at.outFeatures);
-    column += at.outFeatures;
-    if (!layer.a || !layer.b) return { layer, at, own, extra: undefined };
-    const r = layer.a.shape[0]!;
-    const scale = at.scale ?? 1;
-    const hidden = columns(h, hColumn, r);
-    hColumn += r;
-    matmul(launcher, scratch.sums, {
-      inputs: { a: transposed(own), b: hidden },
-      outputs: { y: db[pair]! },
-      attrs: { alpha: scale, dtype: 'f32' },
-    });
-    const target = da[pair++]!;
-    if (m === 0 || r === 0) {
-      if (r > 0)
-        matmul(launcher, scratch.sums, {
-          inputs: { a: emptyColumns(own, r), b: x },
-          outputs: { y: target },
-          attrs: { dtype: 'f32' },
-        });
-      return { layer, at, own, extra: undefined };
-    }
-    const g = inWorkspace(places.g[i]!, [m, r]);
-    matmul(launcher, scratch.sums, {
-      inputs: { a: own, b: layer.b },
-      outputs: { y: g },
-      attrs: { alpha: scale, dtype: 'f32' },
-    });
-    matmul(launcher, scratch.sums, {
-      inputs: { a: transposed(g), b: x },
-      outputs: { y: target },
-      attrs: { dtype: 'f32' },
-    });
-    return { layer, at, own, extra: { h: matrixOf(g), l: matrixOf(transposed(layer.a)), k2: r, scale: 1 } };
-  });
+  const thin = pairs.map(
+    ({ own, b, g, r, scale, layer }): ThinProduct => ({
+      ...{ x: matrixOf(own), p: matrixOf(transposed(b)), y: matrixOf(g) },
+      ...{ n: r, k: attrs.layers[layer]!.outFeatures, scale },
+    }),
+  );
+  const straight = [x, h, ...da, ...db].every((v) => matrixOf(v).column === 1) && [...da, ...db].every(isContiguous);
+  if (m > 0 && straight && isThin(thin)) {
+    thinProducts(launcher, op, m, thin);
+    const gradients = pairs.map(
+      (p): PairGradient => ({ ...p, g: matrixOf(p.g), dy: matrixOf(p.own), h: matrixOf(p.hidden) }),
+    );
+    thinGradients(launcher, scratch.sums, op, matrixOf(x), m, gradients);
+  } else for (const pair of pairs) gradientsOfPair(launcher, scratch, x, pair);
   if (!dx || m === 0) return;
+  // Where several layers add to a half dtype, in f32.
+  const joint = layers.length > 1 && bytesOf[dx.dtype] < 4;
+  const sums = joint ? scratch.gradients.take(m * k * 4) : undefined;
   let before: View | undefined;
-  for (const [i, { layer, at, own, extra }] of parts.entries()) {
+  for (const [i, layer] of layers.entries()) {
     const last = i === layers.length - 1;
-    const target = last || !places.sums ? dx : inWorkspace(places.sum, [m, k]);
-    base(launcher, scratch, 'loraLinearBackward', {
-      layer,
-      at,
-      x: own,
-      y: target,
-      c: before,
-      transposed: true,
-      extra,
-      workspace,
+    const sum: View | undefined = last || !sums ? undefined : { ...specOf([m, k], 'f32'), buffer: sums, byteOffset: 0 };
+    const target = sum ?? dx;
+    const pair = pairs.find((p) => p.layer === i);
+    base(launcher, scratch, op, {
+      ...{ layer, at: attrs.layers[i]!, x: ownOf(i), y: target, c: before, transposed: true, workspace },
+      extra: pair && { h: matrixOf(pair.g), l: matrixOf(transposed(pair.a)), k2: pair.r, scale: 1 },
     });
     before = target;
   }
+}
+
+/** g = scale · dy · B, da = gᵀ · x, db = scale · dyᵀ · h of one pair, whatever its rank, and however it lies. */
+function gradientsOfPair(
+  launcher: Launcher,
+  { sums }: Scratches,
+  x: View,
+  {
+    own,
+    hidden,
+    b,
+    g,
+    r,
+    scale,
+    da,
+    db,
+  }: Pair & { readonly own: View; readonly g: View; readonly da: View; readonly db: View },
+): void {
+  const run = (left: View, right: View, y: View, alpha: number) =>
+    matmul(launcher, sums, { inputs: { a: left, b: right }, outputs: { y }, attrs: { alpha, dtype: 'f32' } });
+  run(transposed(own), hidden, db, scale);
+  if (x.shape[0] === 0) {
+    run(emptyColumns(own, r), x, da, 1);
+    return;
+  }
+  run(own, b, g, scale);
+  run(transposed(g), x, da, 1);
 }
 
 /** [r, 0]: for a product without rows, which gives zeros. */
