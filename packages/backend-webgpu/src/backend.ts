@@ -23,7 +23,6 @@ import { matmul } from './ops/matmul.ts';
 import { quantOps } from './ops/quant.ts';
 import { reduce, scatterAdd } from './ops/reduce.ts';
 import { rowOps } from './ops/rows.ts';
-import { softwareTile } from './ops/tiles.ts';
 import { tryMatrices } from './probe.ts';
 import { tune } from './tune.ts';
 
@@ -95,7 +94,7 @@ export function createBackend(
   const scratches = { sums: scratch, weights: new Scratch(memory), gradients: new Scratch(memory) };
   const pipelines = new Pipelines(gpu, wgsl);
   const launcher = new Launcher(gpu, stream, pipelines);
-  if (facts.fallback) launcher.variants.tile = softwareTile;
+  if (facts.fallback) Object.assign(launcher.variants, { software: true, apart: { f16: 0, f32: 0 } });
   memory.copyBytes = (...call) => copyBytes(launcher, ...call);
   const unpin = memory.unpin.bind(memory);
   const backend: WebGpuBackend = {

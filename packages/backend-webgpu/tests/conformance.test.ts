@@ -1,12 +1,11 @@
 import { describeBackend, describeTiny } from '@lowrank/testkit';
 import { describe, test } from 'vitest';
-import { webgpuBackend } from '../src/index.ts';
-import { whyNoAdapter } from './adapter.ts';
+import { asOnGpu, whyNoAdapter } from './adapter.ts';
 
 const reason = await whyNoAdapter();
 /** WEBGPU_FEATURES=portable: no feature, and the limits that every adapter has. */
 const features = process.env.WEBGPU_FEATURES === 'portable' ? 'portable' : 'auto';
-const create = () => webgpuBackend({ features });
+const create = () => asOnGpu(features);
 if (reason) describe('WebGPU backend', () => test.skip(`skipped: ${reason}`));
 else {
   describeTiny({ name: 'WebGPU backend', create });

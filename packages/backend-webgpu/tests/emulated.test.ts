@@ -2,7 +2,7 @@ import { type DType, f16Code, f16Value, specOf, type View } from '@lowrank/kerne
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { adapterFacts, findAdapter, openDevice } from '../src/adapter.ts';
 import { createBackend } from '../src/backend.ts';
-import { type AttentionVariant, attentionVariants, type MatrixTile } from '../src/gpu/variants.ts';
+import { type AttentionVariant, attentionVariants, type MatrixTile, Variants } from '../src/gpu/variants.ts';
 import { matrixTiles } from '../src/ops/tiles.ts';
 import { tryMatrices } from '../src/probe.ts';
 import { whyNoAdapter } from './adapter.ts';
@@ -28,6 +28,7 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
     };
     const names = ['chromium-experimental-subgroup-matrix', 'shader-f16', 'subgroups'];
     opened = createBackend(device, adapterFacts(adapter.info, device));
+    Object.assign(opened.launcher.variants, { software: false, apart: new Variants().apart });
     Object.assign(opened.launcher.gpu, { features: new Set([...opened.launcher.gpu.features, ...names]) });
   });
   afterAll(() => opened?.backend.close());

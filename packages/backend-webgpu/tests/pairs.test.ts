@@ -1,7 +1,7 @@
 import { specOf, type View } from '@lowrank/kernels';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type WebGpuBackend, webgpuBackend } from '../src/index.ts';
-import { whyNoAdapter } from './adapter.ts';
+import type { WebGpuBackend } from '../src/index.ts';
+import { asOnGpu, whyNoAdapter } from './adapter.ts';
 
 const reason = await whyNoAdapter();
 /** Rows enough for three ranges of the sums. */
@@ -13,7 +13,7 @@ describe.skipIf(reason !== undefined)(
   () => {
     let backend: WebGpuBackend;
     beforeAll(async () => {
-      backend = await webgpuBackend();
+      backend = await asOnGpu();
     });
     afterAll(() => backend?.close());
 

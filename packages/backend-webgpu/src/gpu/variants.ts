@@ -40,6 +40,8 @@ export type AttentionVariant = (typeof attentionVariants)[number];
 export class Variants {
   /** Products of f16 on subgroup matrices. */
   matrix: MatrixVariant | undefined;
+  /** The adapter computes on the processor: kernels with few barriers are chosen, which cost it most. */
+  software = false;
   /** The device's own conversions between f32 and f16. */
   half = false;
   /** Attention on them, too. */

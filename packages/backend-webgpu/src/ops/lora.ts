@@ -99,7 +99,7 @@ function forward(
       ...{ n: r, k: x.shape[1]!, scale: 1 },
     }),
   );
-  if (isThin(thin)) thinProducts(launcher, 'loraLinear', m, thin);
+  if (!launcher.variants.software && isThin(thin)) thinProducts(launcher, 'loraLinear', m, thin);
   else
     for (const { a, hidden } of pairs)
       matmul(launcher, scratch.sums, { inputs: { a: x, b: transposed(a) }, outputs: { y: hidden }, attrs: {} });
@@ -225,7 +225,7 @@ function backward(
     }),
   );
   const straight = [x, h, ...da, ...db].every((v) => matrixOf(v).column === 1) && [...da, ...db].every(isContiguous);
-  if (m > 0 && straight && isThin(thin)) {
+  if (m > 0 && !launcher.variants.software && straight && isThin(thin)) {
     thinProducts(launcher, op, m, thin);
     const gradients = pairs.map(
       (p): PairGradient => ({ ...p, g: matrixOf(p.g), dy: matrixOf(p.own), h: matrixOf(p.hidden) }),

@@ -14,6 +14,8 @@ import {
   type Matrix,
   matrixTile,
   portableTile,
+  softwareMemoryTile,
+  softwareTile,
   storeOf,
   type Tile,
 } from './tiles.ts';
@@ -112,11 +114,12 @@ function portablePlan(launcher: Launcher, p: Product): Plan {
   const a = accessOf(p.a);
   const b: Access = p.b ? accessOf(p.b) : { mode: 'any', vector: 1, innerFirst: !p.quant!.transposed };
   const choose = (large: TileShape) => chooseTile(launcher.gpu, large, p.m, p.n, p.batch[0] * p.batch[1], tableBytes);
-  const shape = variants.tile ?? choose(variants.large ?? largeTiles[0]!);
+  const { software } = variants;
+  const shape = variants.tile ?? (software ? softwareTile : choose(variants.large ?? largeTiles[0]!));
   // Without workgroup memory operands are taken by vectors.
   const takes = shape.stages !== 0 || (a.mode !== 'any' && b.mode !== 'any');
   return {
-    tile: portableTile(takes ? shape : choose(largeTiles[0]!)),
+    tile: portableTile(takes ? shape : software ? softwareMemoryTile : choose(largeTiles[0]!)),
     a,
     b,
     h: p.extra && accessOf(p.extra.h),

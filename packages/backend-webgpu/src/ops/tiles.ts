@@ -60,11 +60,15 @@ const low: TileShape = { BM: 32, BN: 64, BK: 16, TM: 4, TN: 4 };
 const flat: TileShape = { BM: 16, BN: 64, BK: 16, TM: 4, TN: 4 };
 const tall: TileShape = { BM: 64, BN: 16, BK: 16, TM: 4, TN: 4 };
 
-/** For adapters in software, whose compilers take longer than the work: a short kernel, and one for all shapes. */
-export const softwareTile: TileShape = { BM: 32, BN: 32, BK: 8, TM: 4, TN: 4 };
+/**
+ * For adapters in software, whose compilers take longer than the work and whose barriers are dear: a short kernel without workgroup memory for
+ * all shapes, and another for operands that it does not take.
+ */
+export const softwareTile: TileShape = { BM: 32, BN: 32, BK: 4, TM: 4, TN: 4, stages: 0 };
+export const softwareMemoryTile: TileShape = { BM: 32, BN: 32, BK: 8, TM: 4, TN: 4 };
 
 /** Every portable tile, for tests. */
-export const allTiles: readonly TileShape[] = [...largeTiles, low, flat, tall, softwareTile];
+export const allTiles: readonly TileShape[] = [...largeTiles, low, flat, tall, softwareTile, softwareMemoryTile];
 
 export function threadsOf({ BM, BN, TM, TN }: TileShape): number {
   return (BM / TM) * (BN / TN);
