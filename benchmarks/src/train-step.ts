@@ -98,6 +98,7 @@ export async function measureTrainStep(device: Device, o: TrainStepOptions): Pro
       parameters: () => trained,
       hidden: (ids, input) => model.hidden(ids, input),
       head: (rows) => model.head(rows),
+      vocabSize: o.config.vocabSize,
       prepare: (n) => model.prepare(n),
     },
     data: randomRows(o, Math.min(total, 64) * o.batch),

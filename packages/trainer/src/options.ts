@@ -52,7 +52,7 @@ export interface TrainerSettings {
   readonly recompute?: RecomputePolicy;
   /** What enters each block, and what `recompute` keeps of it, waits in host memory for the backward pass. An error where the backend cannot. off. */
   readonly offload?: boolean;
-  /** Rows whose logits exist at a time. 256. */
+  /** Rows whose logits exist at a time. As many as take 64 MiB, in steps of 256. */
   readonly chunkRows?: number;
   /** `auto` records a step of a shape that comes again, and replays it; bit-equal to `off`. */
   readonly record?: 'auto' | 'off';

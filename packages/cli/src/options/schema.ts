@@ -144,7 +144,7 @@ export const schema = z.object({
     default: 'none',
   }),
   offload: flag('what is kept for the backward pass waits in host memory, on devices that can', { default: 'off' }),
-  chunkRows: whole('rows whose logits exist at a time', 1, { default: '256' }),
+  chunkRows: whole('rows whose logits exist at a time', 1, { default: 'as many as take 64 MiB' }),
   evalSteps: whole('evaluate every so many steps', 1, { default: 'at the end alone' }),
   evalBatchSize: whole('rows of an evaluation batch', 1, { default: '--batch-size' }),
   saveSteps: whole('checkpoint every so many steps', 1, { default: 'at the end alone' }),
