@@ -9,7 +9,7 @@ export {
 } from './config.ts';
 export type { TrainedCopy } from './copies.ts';
 export type { Counts } from './count.ts';
-export { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair } from './layer.ts';
+export { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair, type LoraState } from './layer.ts';
 export { type Candidate, layerOf, matchTargets, rankAndScale } from './match.ts';
 export { type Adapter, LoraModel } from './model.ts';
 export { type AdapterFiles, adapterFiles, loadAdapter, saveAdapter } from './peft-files.ts';

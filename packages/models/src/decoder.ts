@@ -42,7 +42,8 @@ export interface Positions {
   readonly cache?: KvCache | undefined;
 }
 
-interface Tables {
+/** Cosines and sines f32 [positions, R/2] that heads turn by. */
+export interface Tables {
   readonly cos: Tensor;
   readonly sin: Tensor;
 }
@@ -138,7 +139,8 @@ class Mlp extends Module {
   }
 }
 
-class Block extends Module {
+/** One layer: attention and MLP, each behind a norm and added to its input. */
+export class Block extends Module {
   readonly attention: Attention;
   readonly mlp: Mlp;
   readonly inputNorm: RmsNormLayer;

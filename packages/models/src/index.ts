@@ -2,7 +2,14 @@
 export { ggufConfigJson } from './checkpoint/gguf-config.ts';
 export type { BlockwiseTensor } from './checkpoint/stored.ts';
 export { ConfigReader, type DecoderConfig, type Family, type RopeConfig, readDecoder, readRope } from './config.ts';
-export { CausalLm, type HiddenOptions, type Positions, type WeightSource } from './decoder.ts';
+export {
+  type Block,
+  CausalLm,
+  type HiddenOptions,
+  type Positions,
+  type Tables,
+  type WeightSource,
+} from './decoder.ts';
 export { families, readConfig } from './families/index.ts';
 export { blobFiles, ggufFiles, type ModelFiles, readJson, readText } from './files.ts';
 export {

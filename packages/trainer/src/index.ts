@@ -15,11 +15,11 @@ export { type EvaluateOptions, type Evaluation, evaluate } from './loop/evaluate
 export { type Metric, MetricsList, type MetricsSink } from './metrics.ts';
 export { type HiddenInput, selectParameters, type TrainableModel } from './model.ts';
 export { AdamW, type AdamWOptions } from './optim/adamw.ts';
-export type { GroupOptions } from './optim/groups.ts';
+export type { GroupOptions, ResolvedGroup } from './optim/groups.ts';
 export type { Optimizer, StateEntry } from './optim/optimizer.ts';
-export { type ParameterOptions, Parameters } from './optim/parameters.ts';
+export { type ParameterOptions, Parameters, type Part, type Unit } from './optim/parameters.ts';
 export { type Schedule, scheduleFactor } from './optim/schedule.ts';
 export { Sgd, type SgdOptions } from './optim/sgd.ts';
-export type { TrainerOptions, TrainerSettings } from './options.ts';
+export type { Resolved, TrainerOptions, TrainerSettings } from './options.ts';
 export type { EvaluationEntry, HistoryEntry, TrainerState } from './state.ts';
 export { Trainer } from './trainer.ts';

@@ -1,9 +1,10 @@
 import { check } from '@lowrank/tensor';
 
-/** Schedules by name. */
-export const schedules = ['constant', 'linear', 'cosine'] as const;
+/** How the learning rate goes on after the warm-up: by name, or its factor as a function of the step (from 0). */
+export type Schedule = 'constant' | 'linear' | 'cosine' | ((step: number, totalSteps: number) => number);
 
-export type Schedule = (typeof schedules)[number] | ((step: number, totalSteps: number) => number);
+/** Schedules by name. */
+export const schedules = ['constant', 'linear', 'cosine'] as const satisfies readonly Schedule[];
 
 /**
  * The factor of the learning rate at a step (from 0) of a run of `total` steps, as transformers' schedulers give it: up from 0 over
