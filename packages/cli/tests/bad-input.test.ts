@@ -194,8 +194,11 @@ describe('data', () => {
     const message = await train(columns, '--prompt', '{question}\\n', '--completion', '{answer}');
     expect(message).toContain('column missing');
     expect(message).toContain('line 2');
-    expect(await train(columns, '--prompt', '{qestion}', '--completion', '{answer}')).toContain(
-      'Did you mean {question}?',
+    const misspelt = ['--prompt', '{qestion}', '--completion', '{answer}'];
+    expect(await train(columns, ...misspelt)).toContain('Did you mean {question}?');
+    // found before a model is loaded for nothing
+    expect(await refused(['eval', '--model', 'bundled', '--data', columns, ...misspelt])).toMatch(
+      /^data: column missing/,
     );
   });
 

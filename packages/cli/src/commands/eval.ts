@@ -1,4 +1,4 @@
-import { type Evaluation, evaluate } from '@lowrank/trainer';
+import { type Dataset, type Evaluation, evaluate } from '@lowrank/trainer';
 import type { Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
 import { percent } from '../report/format.ts';
@@ -8,9 +8,14 @@ import { openSession, type Session } from '../run/session.ts';
 
 /** `lowrank eval` */
 export async function evalCommand(settings: Settings, ui: Console): Promise<number> {
-  await using session = await openSession(settings, ui);
-  const { model, device, tokenizer, subject } = session;
-  const data = await loadDataset(settings.data!, tokenizer, subject.config.config, settings, ui);
+  let read: Dataset | undefined;
+  await using session = await openSession(settings, ui, {
+    read: async ({ config }, tokenizer) => {
+      read = await loadDataset(settings.data!, tokenizer, config.config, settings, ui);
+    },
+  });
+  const { model, device, tokenizer } = session;
+  const data = read!;
   const start = performance.now();
   const result: Evaluation = await evaluate(device, trainable(session), data, {
     batchSize: settings.batchSize ?? 8,

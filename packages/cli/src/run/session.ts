@@ -140,17 +140,23 @@ export interface Session extends AsyncDisposable {
   readonly lora: LoraModel | undefined;
 }
 
-/** Opens backend, model and adapters as the settings say. `check` sees which model it is before anything of it is loaded. */
-export async function openSession(
-  settings: Settings,
-  ui: Console,
-  options: { quantized?: boolean; check?: (subject: Subject) => void | Promise<void> } = {},
-): Promise<Session> {
+export interface SessionOptions {
+  /** Loads the base in 4 bits, whatever the settings say. */
+  readonly quantized?: boolean;
+  /** Sees which model it is before anything of it is loaded. */
+  readonly check?: (subject: Subject) => void | Promise<void>;
+  /** Reads what the weights are wanted for: its mistakes show before they are loaded. */
+  readonly read?: (subject: Subject, tokenizer: Tokenizer) => Promise<void>;
+}
+
+/** Opens backend, model and adapters as the settings say. */
+export async function openSession(settings: Settings, ui: Console, options: SessionOptions = {}): Promise<Session> {
   const found = await findSubject(settings, ui);
   const subject = options.quantized ? { ...found, method: 'qlora' as const } : found;
   checkQuantization(subject, settings);
   await options.check?.(subject);
   const tokenizer = await loadTokenizer(subject.files);
+  await options.read?.(subject, tokenizer);
   await using stack = new AsyncDisposableStack();
   const device = stack.use(new Device(await openBackend(settings.backend, settings)));
   const model = stack.use(await loadWeights(device, subject, ui));
