@@ -1,12 +1,12 @@
 """Loads what lowrank wrote with the real clients and writes their f32 logits.
 
-usage: check_outputs.py --model DIR [--adapter DIR] --prompts FILE.json --output FILE.safetensors [--generate N]
+usage: check_outputs.py --prompts FILE.json --case OUTPUT.safetensors MODEL [ADAPTER] [--case ...]
 
---model: a Hugging Face folder (dense weights of any dtype, computed in f32) or a bitsandbytes 4-bit checkpoint (its config.json has a
-quantization_config; loaded by transformers with bitsandbytes' own Linear4bit, computing in f32). --adapter: a PEFT folder put on it.
---prompts: JSON [{"ids": [...], "positions": [...]}, ...], or an object with these under "prompts"; positions default to the last one.
-Output tensors: `<index>` f32 [positions, vocabulary], and with --generate N `<index>.greedy` i32 [N].
-Prints one line of JSON {missing, unexpected, adapterKeys, dtype, quantized, tied} and exits with 1 when any key is missing or unexpected.
+MODEL: a Hugging Face folder (dense weights of any dtype, computed in f32) or a bitsandbytes 4-bit checkpoint (its config.json has a
+quantization_config; loaded by transformers with bitsandbytes' own Linear4bit, computing in f32). ADAPTER: a PEFT folder put on it.
+--prompts: JSON [{"ids": [...], "positions": [...]}, ...]; positions default to the last one.
+Output tensors: `<index>` f32 [positions, vocabulary].
+Prints a line of JSON {missing, unexpected, adapterKeys, dtype, quantized, tied} a case and exits with 1 when any key is missing or unexpected.
 """
 import argparse
 import json
@@ -54,32 +54,28 @@ def load_adapter(model, folder, report):
     return model
 
 
+def check(prompts, output, folder, adapter=None):
+    """Writes the logits of one case; gives its report."""
+    model, report = load_base(folder)
+    if adapter:
+        model = load_adapter(model, adapter, report)
+    smollm2.evaluating(model)
+    logits = lambda prompt: model(torch.tensor([prompt["ids"]])).logits[0][prompt.get("positions", [-1])].float()
+    write_tensors(output, {str(i): logits(prompt) for i, prompt in enumerate(prompts)})
+    return report
+
+
 @torch.no_grad()
 def main():
     p = argparse.ArgumentParser()
-    p.add_argument("--model", required=True, type=Path)
-    p.add_argument("--adapter", type=Path)
     p.add_argument("--prompts", required=True, type=Path)
-    p.add_argument("--output", required=True, type=Path)
-    p.add_argument("--generate", type=int, default=0)
+    p.add_argument("--case", required=True, type=Path, nargs="+", action="append", metavar=("OUTPUT MODEL", "ADAPTER"))
     a = p.parse_args()
-    model, report = load_base(a.model)
-    if a.adapter:
-        model = load_adapter(model, a.adapter, report)
-    smollm2.evaluating(model)
     prompts = json.loads(a.prompts.read_text())
-    prompts = prompts["prompts"] if isinstance(prompts, dict) else prompts
-    tensors = {}
-    for i, prompt in enumerate(prompts):
-        ids = torch.tensor([prompt["ids"]])
-        logits = model(ids).logits[0]
-        tensors[str(i)] = logits[prompt.get("positions", [-1])].float()
-        if a.generate:
-            out = model.generate(ids, max_new_tokens=a.generate, do_sample=False, eos_token_id=None, attention_mask=torch.ones_like(ids))
-            tensors[f"{i}.greedy"] = out[0, ids.shape[1] :].int()
-    write_tensors(a.output, tensors)
-    print(json.dumps(report))
-    sys.exit(1 if report["missing"] or report["unexpected"] else 0)
+    reports = [check(prompts, *case) for case in a.case]
+    for report in reports:
+        print(json.dumps(report))
+    sys.exit(1 if any(r["missing"] or r["unexpected"] for r in reports) else 0)
 
 
 main()

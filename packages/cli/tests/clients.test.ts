@@ -1,10 +1,5 @@
-import { execFile } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { openSafetensors } from '@lowrank/formats';
-import { fileSource } from '@lowrank/formats/node';
 import { noGrad } from '@lowrank/tensor';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { modelsDir, need, pythonPath, sharedPath } from '../../../scripts/testing/shared.ts';
@@ -12,13 +7,9 @@ import type { Settings } from '../src/options/schema.ts';
 import { Console } from '../src/report/console.ts';
 import { openSession } from '../src/run/session.ts';
 import { fewRecords, run, shortRun, temporary } from './cli.ts';
+import { clientLogits, farthest } from './real-clients.ts';
 
-const scripts = fileURLToPath(new URL('../../../scripts/reference', import.meta.url));
 const folder = temporary();
-
-async function python(interpreter: string, script: string, ...args: string[]): Promise<void> {
-  await promisify(execFile)(interpreter, [join(scripts, script), ...args], { cwd: scripts, maxBuffer: 1 << 26 });
-}
 
 describe('what the command line writes, PEFT, transformers and bitsandbytes load', () => {
   const prompts = [
@@ -50,7 +41,6 @@ describe('what the command line writes, PEFT, transformers and bitsandbytes load
       const done = await run(...args);
       expect(done.code, done.stderr).toBe(0);
     }
-    writeFileSync(join(folder, 'prompts.json'), JSON.stringify(prompts.map((ids) => ({ ids }))));
   });
 
   /** Logits of each prompt's last token, by this code. */
@@ -66,35 +56,18 @@ describe('what the command line writes, PEFT, transformers and bitsandbytes load
     return out;
   }
 
-  test.for([
-    ['the quantized checkpoint', { model: quantized }],
-    ['the adapter on it', { model: quantized, adapter: [adapter] }],
-    ['the merged model', { model: merged }],
-  ] as const)('%s: logits within 1e-3', async ([name, settings], context) => {
+  test('the quantized checkpoint, the adapter on it, the merged model: logits within 1e-3', async (context) => {
+    const cases = [{ model: quantized }, { model: quantized, adapter }, { model: merged }];
     const interpreter = need(context, pythonPath());
-    const output = join(folder, `${name.replaceAll(' ', '-')}.safetensors`);
-    const extra = 'adapter' in settings ? ['--adapter', settings.adapter[0]] : [];
-    await python(
+    const theirs = await clientLogits(
       interpreter,
-      'check_outputs.py',
-      '--model',
-      settings.model,
-      ...extra,
-      '--prompts',
-      join(folder, 'prompts.json'),
-      '--output',
-      output,
+      prompts.map((ids) => ({ ids })),
+      cases,
     );
-    const source = await fileSource(output);
-    const file = await openSafetensors(source);
-    const mine = await ours(settings as Settings);
-    for (const [i, logits] of mine.entries()) {
-      const bytes = await file.read(String(i));
-      const theirs = new Float32Array(bytes.slice().buffer);
-      expect(theirs).toHaveLength(logits.length);
-      expect(Math.max(...logits.map((x, j) => Math.abs(x - theirs[j]!)))).toBeLessThan(1e-3);
+    for (const [i, { model, adapter }] of cases.entries()) {
+      const own = await ours({ model, ...(adapter ? { adapter: [adapter] } : {}) });
+      expect(farthest(own, theirs[i]!), JSON.stringify(cases[i])).toBeLessThan(1e-3);
     }
-    await file.close?.();
   });
 });
 

@@ -1,10 +1,6 @@
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cpuBackend } from '@lowrank/backend-cpu';
-import { bytesSource, openSafetensors } from '@lowrank/formats';
 import { folderSinks } from '@lowrank/formats/node';
 import { LoraModel, peftTensors } from '@lowrank/lora';
 import { loadAdapterFolder, saveAdapterFolder } from '@lowrank/lora/node';
@@ -17,6 +13,8 @@ import { encodeDataset, Trainer } from '@lowrank/trainer';
 import { readFileRecords } from '@lowrank/trainer/node';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { modelsDir, need, pythonPath, sharedPath } from '../../../scripts/testing/shared.ts';
+import { temporary } from './cli.ts';
+import { clientLogits, farthest } from './real-clients.ts';
 
 /** The recorded run of scripts/reference/smollm2_train.py --initial formula. */
 interface Recorded {
@@ -25,9 +23,12 @@ interface Recorded {
   gradNorms: number[];
   lr: number;
   finalNorms: Record<string, number>;
+  /** Sums with random signs: see smollm2_record.py. */
+  finalSketch: Record<string, number[]>;
 }
 
 const root = join(import.meta.dirname, '../../..');
+const dir = temporary();
 const models = modelsDir();
 const data = sharedPath('data/gsm8k/train.jsonl');
 const python = pythonPath();
@@ -54,6 +55,17 @@ function fmix32(x: number): number {
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return (h ^ (h >>> 16)) >>> 0;
+}
+
+/** ‖x − y‖ of a tensor x and one of which only the sketch is there, good to a fifth. */
+function distance(x: Float32Array, sketch: readonly number[]): number {
+  let squares = 0;
+  for (const [j, theirs] of sketch.entries()) {
+    let sum = 0;
+    for (let i = 0; i < x.length; i++) sum += fmix32(j * 2 ** 24 + i) & 1 ? -x[i]! : x[i]!;
+    squares += (sum - theirs) ** 2;
+  }
+  return Math.sqrt(squares / sketch.length);
 }
 
 /** An adapter whose A any language can make again: see smollm2_train.py. */
@@ -126,20 +138,25 @@ describe.each(['dense', 'bnb'] as const)('SmolLM2-135M-Instruct, %s base: LoRA a
     const got = await train(model, lora, folder, rows, want.losses.length);
     expect(got.map((s) => s.tokens)).toEqual(want.tokens);
     const worst = Math.max(...got.map((s, i) => relative(s.loss, want.losses[i]!)));
-    let parted = 0;
-    let compared = 0;
-    for (const [key, tensor] of peftTensors(lora, lora.adapters.get('default')!)) {
-      if (!(key in want.finalNorms)) continue;
-      const norm = Math.hypot(...((await tensor.toArray()) as Float32Array));
-      compared++;
-      parted = Math.max(parted, relative(norm, want.finalNorms[key]!));
+    const final = peftTensors(lora, lora.adapters.get('default')!);
+    expect([...final.keys()].sort()).toEqual(Object.keys(want.finalNorms));
+    // Adam's first step goes 2·lr apart where a gradient is rounding alone: PEFT on AVX2 and PEFT on AVX-512 part so in some forty tensors
+    const noise = Math.sqrt(10) * 2 * want.lr;
+    let [apart, norms, largest] = [0, 0, 0];
+    for (const [key, tensor] of final) {
+      const norm = want.finalNorms[key]!;
+      const own = distance((await tensor.toArray()) as Float32Array, want.finalSketch[key]!);
+      expect(own, key).toBeLessThan(1e-3 * norm + noise);
+      apart += own ** 2;
+      norms += norm ** 2;
+      largest = Math.max(largest, own / norm);
     }
+    const together = Math.sqrt(apart / norms);
     console.log(
-      `SmolLM2 ${base}: largest relative difference from PEFT in ${got.length} losses ${worst.toExponential(1)}, in the norms of the final tensors ${parted.toExponential(1)}`,
+      `SmolLM2 ${base}: largest relative difference from PEFT in ${got.length} losses ${worst.toExponential(1)}; of the final tensors together ${together.toExponential(1)} of their norm, of one of them at most ${largest.toExponential(1)}`,
     );
-    expect(compared).toBe(Object.keys(want.finalNorms).length);
     expect(worst).toBeLessThan(1e-3);
-    expect(parted).toBeLessThan(1e-3);
+    expect(together).toBeLessThan(1e-3);
     lora.dispose();
     model.dispose();
   });
@@ -181,62 +198,29 @@ test('PEFT, transformers and bitsandbytes load the adapter, the merged model and
   const folder = need(context, models);
   const rows = need(context, data);
   const interpreter = need(context, python);
-  const dir = await mkdtemp(join(tmpdir(), 'lowrank-real-'));
   const base = join(folder, 'SmolLM2-135M-Instruct');
   const config = JSON.parse(readFileSync(join(base, 'config.json'), 'utf8'));
   const tokenizer = await loadTokenizer(await folderFiles(base));
   const prompts = ['The capital of France is', 'Natalia sold clips to 48 of her friends in April, and then'].map(
-    (text) => ({ ids: [...tokenizer.encode(text)], positions: [3] }),
+    (text) => ({ ids: tokenizer.encode(text), positions: [3] }),
   );
-  await writeFile(join(dir, 'prompts.json'), JSON.stringify(prompts));
-
   const logits = async (model: CausalLm) => {
     const out: Float32Array[] = [];
     for (const { ids, positions } of prompts) {
-      const input = keep(device.tensor([ids], { dtype: 'i32' }));
-      const y = keep(
-        noGrad(() =>
-          scope(() =>
-            model.head(
-              model
-                .hidden(input)
-                .reshape([ids.length, -1])
-                .slice(0, positions[0]!, positions[0]! + 1),
-            ),
-          ),
+      using y = noGrad(() =>
+        keep(
+          scope(() => {
+            const hidden = model.hidden(device.tensor([ids], { dtype: 'i32' })).reshape([ids.length, -1]);
+            return model.head(hidden.slice(0, positions[0]!, positions[0]! + 1));
+          }),
         ),
       );
       out.push(((await y.toArray()) as Float32Array).slice());
-      input.dispose();
-      y.dispose();
     }
     return out;
   };
-  const theirs = async (args: string[]) => {
-    const file = join(dir, 'out.safetensors');
-    execFileSync(
-      interpreter,
-      [
-        join(root, 'scripts/reference/check_outputs.py'),
-        ...args,
-        '--prompts',
-        join(dir, 'prompts.json'),
-        '--output',
-        file,
-      ],
-      { stdio: 'pipe' },
-    );
-    const opened = await openSafetensors(bytesSource(new Uint8Array(readFileSync(file)), 'out'));
-    return Promise.all(
-      prompts.map(async (_, i) => new Float32Array(new Uint8Array(await opened.read(String(i))).buffer)),
-    );
-  };
   const compare = (name: string, ours: Float32Array[], other: Float32Array[]) => {
-    let worst = 0;
-    for (const [i, row] of ours.entries())
-      row.forEach((v, j) => {
-        worst = Math.max(worst, Math.abs(v - other[i]![j]!));
-      });
+    const worst = farthest(ours, other);
     console.log(`SmolLM2 ${name}: largest logit difference ${worst.toExponential(1)}`);
     expect(worst, name).toBeLessThan(1e-3);
   };
@@ -246,27 +230,32 @@ test('PEFT, transformers and bitsandbytes load the adapter, the merged model and
   await train(model, lora, folder, rows, 2);
   await saveAdapterFolder(lora, 'default', join(dir, 'adapter'));
   const adapted = await logits(model);
-  compare('adapter in PEFT', adapted, await theirs(['--model', base, '--adapter', join(dir, 'adapter')]));
-
   const report = await mergeAdapter(lora, { dense: 'f32' });
   await saveModel(model, folderSinks(join(dir, 'merged')), { config, dtype: 'f32' });
-  compare('merged model in transformers', await logits(model), await theirs(['--model', join(dir, 'merged')]));
-  report.dispose();
-  lora.dispose();
-  model.dispose();
+  const merged = await logits(model);
+  for (const part of [report, lora, model]) part.dispose();
 
-  const merged = await loadModel(device, await folderFiles(join(dir, 'merged')), {
+  const requantized = await loadModel(device, await folderFiles(join(dir, 'merged')), {
     computeDtype: 'f32',
     weightDtype: 'f32',
     quantize: (_, values) => BlockwiseWeight.quantize(values),
   });
-  await saveModel(merged, folderSinks(join(dir, 'nf4')), {
+  await saveModel(requantized, folderSinks(join(dir, 'nf4')), {
     config,
     dtype: 'f32',
     quantized: (name, w) => toBnbTensors(name, w as BlockwiseWeight, 'f32'),
   });
-  compare('4-bit checkpoint in bitsandbytes', await logits(merged), await theirs(['--model', join(dir, 'nf4')]));
-  merged.dispose();
+  const quantized = await logits(requantized);
+  requantized.dispose();
+
+  const theirs = await clientLogits(interpreter, prompts, [
+    { model: base, adapter: join(dir, 'adapter') },
+    { model: join(dir, 'merged') },
+    { model: join(dir, 'nf4') },
+  ]);
+  compare('adapter in PEFT', adapted, theirs[0]!);
+  compare('merged model in transformers', merged, theirs[1]!);
+  compare('4-bit checkpoint in bitsandbytes', quantized, theirs[2]!);
 
   // and back: the adapter that PEFT could read loads here to the same logits
   const again = await load(folder, 'dense');
@@ -275,5 +264,4 @@ test('PEFT, transformers and bitsandbytes load the adapter, the merged model and
   compare('adapter read back', await logits(again), adapted);
   restored.dispose();
   again.dispose();
-  await rm(dir, { recursive: true });
 });
