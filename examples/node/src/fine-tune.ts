@@ -40,6 +40,7 @@ using trainer = new Trainer({
     parameters: () => lora.trainableParameters(),
     hidden: (ids, input) => model.hidden(ids, input),
     head: (rows) => model.head(rows),
+    vocabSize: model.config.vocabSize,
     prepare: (length) => model.prepare(length),
   },
   data: data.slice(0, -32),

@@ -41,6 +41,7 @@ export function trainable(model: CausalLm, lora: LoraModel): TrainableModel {
     parameters: () => lora.trainableParameters(),
     hidden: (ids: Tensor, input: HiddenInput) => model.hidden(ids, input),
     head: (rows: Tensor) => model.head(rows),
+    vocabSize: model.config.vocabSize,
     prepare: (length: number) => void model.prepare(length),
     setTraining: (on: boolean) => void (lora.training = on),
   };

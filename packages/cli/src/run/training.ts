@@ -78,6 +78,7 @@ export async function makeTrainee(
   const forward = {
     hidden: (ids: Tensor, input: Parameters<TrainableModel['hidden']>[1]) => model.hidden(ids, input),
     head: (rows: Tensor) => model.head(rows),
+    vocabSize: model.config.vocabSize,
     prepare: (length: number) => void model.prepare(length),
   };
   if (method === 'full') {
