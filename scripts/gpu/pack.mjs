@@ -18,6 +18,8 @@ const backend = ['cuda', 'webgpu'].includes(words[0]) ? words.shift() : 'cuda';
 const out = join(root, '.gpu', backend);
 const own = join(root, `packages/backend-${backend}`);
 mkdirSync(out, { recursive: true });
+// What is packed is what the sources say now.
+execFileSync('turbo', ['run', 'generate', '--output-logs=errors-only'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
 /** Other libraries that are measured beside ours. */
 const peers = join(root, 'benchmarks/peers/js');
 
