@@ -6,7 +6,17 @@
  * Copy the folder over, run `bash run.sh` in it, bring back its out/, then `node scripts/gpu/collect.mjs FOLDER`.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -19,7 +29,11 @@ const out = join(root, '.gpu', backend);
 const own = join(root, `packages/backend-${backend}`);
 mkdirSync(out, { recursive: true });
 // What is packed is what the sources say now.
-execFileSync('turbo', ['run', 'generate', '--output-logs=errors-only'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+const { packageManager } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+execFileSync('npx', ['-y', packageManager, 'run', 'generate', '--output-logs=errors-only'], {
+  cwd: root,
+  stdio: ['ignore', 'ignore', 'inherit'],
+});
 /** Other libraries that are measured beside ours. */
 const peers = join(root, 'benchmarks/peers/js');
 
