@@ -6,6 +6,7 @@ import {
   encodeDataset,
   exampleOf,
   fillTemplate,
+  type Message,
   readArray,
   readJson,
   readJsonl,
@@ -239,17 +240,38 @@ describe('encoding', () => {
     expect(shown(sample.labels).endsWith('a:a1\n$')).toBe(true);
   });
 
-  test('a template that rewrites earlier turns is refused, and the last turn can still be learnt', async () => {
+  test('a template that rewrites earlier turns: each is learnt as it stands in the whole', async () => {
     const rewriting: DataTokenizer = {
       eosTokenId: eos,
       encode: (text) => chars(text),
       applyChatTemplate: (messages, { addGenerationPrompt }) =>
-        messages.map((m, i) => `${m.role[0]}:${i + 1 < messages.length ? '' : '(think)'}${m.content}\n`).join('') +
-        (addGenerationPrompt ? 'a:' : ''),
+        messages
+          .map(
+            (m, i) =>
+              `${m.role[0]}:${m.role === 'assistant' && i + 1 === messages.length ? '(think)' : ''}${m.content}\n`,
+          )
+          .join('') + (addGenerationPrompt ? 'a:' : ''),
     };
-    await expect(one(chat, {}, rewriting)).rejects.toThrow(
-      /does not render turn by turn: record 1: turn 2.*lossOn: 'last'/,
+    const hidden = (text: string) => '.'.repeat(text.length);
+    const [asked, again] = [hidden('u:u1\na:'), hidden('u:u2\na:')];
+    expect(shown((await one(chat, {}, rewriting)).labels)).toBe(`${asked}a1\n$${again}(think)a2\n$`);
+    // a user who has the last word changes what the last answer looks like
+    const open = { messages: [...chat.messages, { role: 'user', content: 'u3' }] };
+    expect(shown((await one(open, { lossOn: 'last' }, rewriting)).labels)).toBe(
+      `${hidden('u:u1\na:a1\nu:u2\na:')}a2\n$${hidden('u:u3\n')}`,
     );
+    const forgetful = {
+      ...rewriting,
+      applyChatTemplate: (messages: readonly Message[]) =>
+        messages
+          .slice(-2)
+          .map((m) => `${m.content}\n`)
+          .join(''),
+    };
+    await expect(one(chat, {}, forgetful)).rejects.toThrow(/leaves a turn out: record 1: turn 2.*lossOn: 'last'/);
+    expect(shown((await one(chat, { lossOn: 'last' }, forgetful)).labels)).toBe(`${hidden('u2\n')}a2\n$`);
+    const newest = { ...rewriting, applyChatTemplate: (messages: readonly Message[]) => `${messages.at(-1)?.content}` };
+    await expect(one(open, { lossOn: 'last' }, newest)).rejects.toThrow(/turn 4 .*Set lossOn: 'all'/);
     const throwing = {
       ...rewriting,
       applyChatTemplate: () => {

@@ -1,11 +1,56 @@
 import { LowrankError } from '@lowrank/tensor';
-import type { Example } from './shapes.ts';
+import type { Example, Message } from './shapes.ts';
 import { type DataTokenizer, endIds } from './tokenizer.ts';
 
 /** Text of which either every token is learnt, or none. */
 export interface Span {
   readonly text: string;
   readonly learn: boolean;
+}
+
+/** A text that no template looks into, and none trims. */
+const mark = '\u0001\u0002';
+
+type Render = (messages: readonly Message[], addGenerationPrompt: boolean) => string;
+
+/** Where a turn stands in the text of the whole conversation. */
+interface Place {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Of a template that renders turn by turn: what the turn adds to the text before it, with the generation prompt. */
+function addedBy(turn: number, messages: readonly Message[], whole: string, from: number, render: Render) {
+  const upTo = turn + 1 === messages.length ? whole : render(messages.slice(0, turn + 1), false);
+  if (!whole.startsWith(upTo)) return undefined;
+  const before = messages.slice(0, turn);
+  const prompts = [render(before, true), turn > 0 ? render(before, false) : ''];
+  const prompt = prompts.find((p) => upTo.startsWith(p) && p.length >= from);
+  return prompt === undefined ? undefined : { start: prompt.length, end: upTo.length };
+}
+
+/**
+ * Of a template that writes a turn otherwise once more turns follow (it drops what the model thought, say): the turn as it stands in the
+ * whole, with what closes it. It is found by putting a mark in its place.
+ */
+function placeInWhole(turn: number, messages: readonly Message[], whole: string, from: number, render: Render) {
+  if (typeof messages[turn]!.content !== 'string') return undefined;
+  const marked = messages.with(turn, { ...messages[turn]!, content: mark });
+  const around = (list: readonly Message[]) => {
+    const [before, after, ...more] = render(list, false).split(mark);
+    return after === undefined || more.length ? undefined : { before: before!, after };
+  };
+  const [there, last] = [around(marked), around(marked.slice(0, turn + 1))];
+  if (!there || !last) return undefined;
+  const { before, after } = there;
+  if (!whole.startsWith(before) || !whole.endsWith(after) || before.length < from) return undefined;
+  const prompt = render(messages.slice(0, turn), true);
+  const start =
+    whole.startsWith(prompt) && prompt.length >= from ? Math.min(prompt.length, before.length) : before.length;
+  let closing = 0;
+  while (closing < Math.min(after.length, last.after.length) && after[closing] === last.after[closing]) closing++;
+  const end = whole.length - after.length + closing;
+  return end > start ? { start, end } : undefined;
 }
 
 /**
@@ -26,12 +71,9 @@ export function chatSpans(
       where,
       'Use a model with one, or templates over columns',
     );
-  const render = (count: number, addGenerationPrompt: boolean) => {
+  const render: Render = (list, addGenerationPrompt) => {
     try {
-      return tokenizer.applyChatTemplate!(messages.slice(0, count), {
-        addGenerationPrompt,
-        ...(tools ? { tools } : {}),
-      });
+      return tokenizer.applyChatTemplate!(list, { addGenerationPrompt, ...(tools ? { tools } : {}) });
     } catch (cause) {
       throw new LowrankError(
         'data',
@@ -42,27 +84,29 @@ export function chatSpans(
       );
     }
   };
-  const whole = render(messages.length, false);
+  const whole = render(messages, false);
   if (lossOn === 'all') return [{ text: whole, learn: true }];
   const learnt = messages.flatMap((m, i) => (m.role === 'assistant' && i >= learnFrom ? [i] : []));
   const turns = lossOn === 'last' ? learnt.slice(-1) : learnt;
   const spans: Span[] = [];
-  let done = '';
+  let done = 0;
   for (const turn of turns) {
-    const upTo = turn + 1 === messages.length ? whole : render(turn + 1, false);
-    const prompts = [render(turn, true), turn > 0 ? render(turn, false) : ''];
-    const prompt = prompts.find((p) => upTo.startsWith(p) && p.startsWith(done));
-    if (prompt === undefined || !whole.startsWith(upTo))
+    const place: Place | undefined =
+      addedBy(turn, messages, whole, done, render) ?? placeInWhole(turn, messages, whole, done, render);
+    if (!place)
       throw new LowrankError(
         'data',
-        'the chat template does not render turn by turn',
-        `${where}: turn ${turn + 1} reads otherwise when more turns follow`,
-        "Set lossOn: 'last' to learn the last assistant turn alone, or 'all'",
+        'the chat template leaves a turn out',
+        `${where}: turn ${turn + 1} is not found in the text of the conversation`,
+        lossOn === 'last' ? "Set lossOn: 'all'" : "Set lossOn: 'last' to learn the last assistant turn alone, or 'all'",
       );
-    spans.push({ text: prompt.slice(done.length), learn: false }, { text: upTo.slice(prompt.length), learn: true });
-    done = upTo;
+    spans.push(
+      { text: whole.slice(done, place.start), learn: false },
+      { text: whole.slice(place.start, place.end), learn: true },
+    );
+    done = place.end;
   }
-  if (whole.length > done.length) spans.push({ text: whole.slice(done.length), learn: false });
+  if (whole.length > done) spans.push({ text: whole.slice(done), learn: false });
   return spans.filter((s) => s.text !== '');
 }
 
