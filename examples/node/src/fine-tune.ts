@@ -36,13 +36,7 @@ const data = await encodeDataset(readFileRecords(records), tokenizer, { contextL
 const held = data.slice(-32);
 using trainer = new Trainer({
   device,
-  model: {
-    parameters: () => lora.trainableParameters(),
-    hidden: (ids, input) => model.hidden(ids, input),
-    head: (rows) => model.head(rows),
-    vocabSize: model.config.vocabSize,
-    prepare: (length) => model.prepare(length),
-  },
+  model: lora.trainable(),
   data: data.slice(0, -32),
   evalData: held,
   batchSize: 8,

@@ -14,3 +14,4 @@ export { type Candidate, layerOf, matchTargets, rankAndScale } from './match.ts'
 export { type Adapter, LoraModel } from './model.ts';
 export { type AdapterFiles, adapterFiles, loadAdapter, saveAdapter } from './peft-files.ts';
 export { peftTensors } from './peft-keys.ts';
+export type { Drivable, Trainee } from './trainee.ts';

@@ -15,6 +15,7 @@ import { Copies, type TrainedCopy } from './copies.ts';
 import { type Counts, count } from './count.ts';
 import { LoraEmbeddingLayer, LoraLinearLayer, type LoraPair, type LoraState } from './layer.ts';
 import { type Candidate, matchTargets, rankAndScale } from './match.ts';
+import type { Drivable, Trainee } from './trainee.ts';
 import { initializers } from './variants/index.ts';
 
 /** One adapter: its configuration and what it trains. */
@@ -34,8 +35,8 @@ const sitesALayer = 2;
  * LoRA on a model (Hu et al. 2021): adapters are attached to its linear and embedding layers, and the base is frozen. Several adapters can
  * be there; those that are set add their updates. Disposing takes all adapters off and leaves the base.
  */
-export class LoraModel implements Disposable {
-  readonly model: Module;
+export class LoraModel<M extends Module = Module> implements Disposable {
+  readonly model: M;
   readonly device: Device;
   readonly #modelType: string | undefined;
   readonly #adapters = new Map<string, Adapter>();
@@ -44,7 +45,7 @@ export class LoraModel implements Disposable {
   readonly #settled = new Set<string>();
   readonly #copies: Copies;
 
-  constructor(model: Module, device: Device, options: { modelType?: string } = {}) {
+  constructor(model: M, device: Device, options: { modelType?: string } = {}) {
     this.model = model;
     this.device = device;
     this.#copies = new Copies(model, device);
@@ -226,6 +227,25 @@ export class LoraModel implements Disposable {
       for (const [path, c] of copies) out.set(path, c.tensor);
     }
     return out;
+  }
+
+  /**
+   * The adapted model as the `Trainer` of `@lowrank/trainer` takes it: what is active trains, and dropout acts while it does (set `seed`, and
+   * give the trainer the same tensor as `dropoutSeed`).
+   */
+  trainable<I>(this: LoraModel<M & Drivable<I>>): Trainee<I> {
+    const { model } = this;
+    const vocabSize = model.config?.vocabSize;
+    return {
+      parameters: () => this.trainableParameters(),
+      hidden: (ids, input) => model.hidden(ids, input),
+      head: (rows) => model.head(rows),
+      prepare: (length) => void model.prepare?.(length),
+      setTraining: (on) => {
+        this.training = on;
+      },
+      ...(vocabSize === undefined ? {} : { vocabSize }),
+    };
   }
 
   /** Numbers that train, numbers in all, and their ratio, as PEFT counts them. */

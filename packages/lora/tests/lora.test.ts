@@ -270,6 +270,30 @@ describe('adapters on one base', () => {
   });
 });
 
+test('an adapted model is what a trainer takes: active parameters, dropout while it trains, the vocabulary', async () => {
+  const { device } = at;
+  const model = await loadFamily(device, 'families/llama');
+  const lora = new LoraModel(model, device);
+  lora.addAdapter('a', { targetModules: ['q_proj'], loraDropout: 0.5, initLoraWeights: false });
+  const trainee = lora.trainable();
+  expect([...trainee.parameters().keys()]).toEqual([...lora.trainableParameters().keys()]);
+  expect(trainee.vocabSize).toBe(128);
+  trainee.prepare(4);
+  const ids = keep(device.tensor([[1, 5, 9, 2]], { dtype: 'i32' }));
+  const hidden = async () => {
+    using y = noGrad(() => trainee.hidden(ids, {}));
+    return Array.from((await y.toArray()) as Float32Array);
+  };
+  const still = await hidden();
+  trainee.setTraining(true);
+  const seed = keep(device.seed(1));
+  lora.seed = seed;
+  expect(await hidden()).not.toEqual(still);
+  trainee.setTraining(false);
+  expect(await hidden()).toEqual(still);
+  for (const x of [ids, seed, lora, model]) x.dispose();
+});
+
 describe('parameters trained whole', () => {
   /** Writes other values over an adapter's copies. */
   const change = (adapter: Adapter, value: number) => {

@@ -166,7 +166,11 @@ export async function openSession(settings: Settings, ui: Console, options: Sess
 }
 
 /** Adds adapter folders to a model; together their updates add up. */
-export async function attachAdapters(model: CausalLm, device: Device, folders: readonly string[]): Promise<LoraModel> {
+export async function attachAdapters(
+  model: CausalLm,
+  device: Device,
+  folders: readonly string[],
+): Promise<LoraModel<CausalLm>> {
   const lora = new LoraModel(model, device);
   try {
     const names = folders.length === 1 ? ['default'] : folders.map((_, i) => `adapter${i + 1}`);

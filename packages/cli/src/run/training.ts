@@ -75,12 +75,6 @@ export async function makeTrainee(
   settings: Settings,
   base?: string,
 ): Promise<Trainee> {
-  const forward = {
-    hidden: (ids: Tensor, input: Parameters<TrainableModel['hidden']>[1]) => model.hidden(ids, input),
-    head: (rows: Tensor) => model.head(rows),
-    vocabSize: model.config.vocabSize,
-    prepare: (length: number) => void model.prepare(length),
-  };
   if (method === 'full') {
     const unused = adapterOptions.filter((name) => settings[name] !== undefined);
     if (unused.length)
@@ -94,7 +88,13 @@ export async function makeTrainee(
     const sizes = (tensors: Iterable<Tensor>) => [...tensors].reduce((sum, t) => sum + t.size, 0);
     const total = sizes([...model.namedParameters()].map(([, t]) => t));
     return {
-      model: { ...forward, parameters: () => parameters },
+      model: {
+        parameters: () => parameters,
+        hidden: (ids, input) => model.hidden(ids, input),
+        head: (rows) => model.head(rows),
+        prepare: (length) => void model.prepare(length),
+        vocabSize: model.config.vocabSize,
+      },
       lora: undefined,
       trainable: sizes(parameters.values()),
       total,
@@ -108,7 +108,7 @@ export async function makeTrainee(
       '',
       'For modules beside an adapter there is --modules-to-save',
     );
-  let lora: LoraModel;
+  let lora: LoraModel<CausalLm>;
   if (settings.adapter) {
     const given = adapterOptions.filter((name) => settings[name] !== undefined);
     if (given.length)
@@ -132,7 +132,7 @@ export async function makeTrainee(
   }
   const { trainable, total } = lora.counts();
   return {
-    model: { ...forward, parameters: () => lora.trainableParameters(), setTraining: (on) => void (lora.training = on) },
+    model: lora.trainable(),
     lora,
     trainable,
     total,
