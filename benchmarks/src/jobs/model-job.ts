@@ -10,7 +10,7 @@ import { environment, factsOf } from '../environment.ts';
 import type { Message } from './protocol.ts';
 
 export type Storage = 'dense' | QuantType;
-export type Result = Omit<Extract<Message, { event: 'result' }>, 'event' | 'name'>;
+export type Result = Omit<Extract<Message, { event: 'result' }>, 'event' | 'name' | 'cpuMilliseconds'>;
 
 const tell = (m: Message) => process.stdout.write(`${JSON.stringify(m)}\n`);
 
@@ -62,7 +62,9 @@ export async function runJob<J extends { readonly name: string; readonly threads
     const { device: what, driver, features } = factsOf(opened);
     await using device = new Device(opened);
     tell({ event: 'ready', device: what, driver, features, packages: environment().packages });
-    tell({ event: 'result', name: job.name, ...(await run(device, job)) });
+    const result = await run(device, job);
+    const { user, system } = process.cpuUsage();
+    tell({ event: 'result', name: job.name, ...result, cpuMilliseconds: (user + system) / 1000 });
     tell({ event: 'done', figures: {}, notes: [] });
   } catch (error) {
     tell({ event: 'failed', reason: reasonOf(error) });

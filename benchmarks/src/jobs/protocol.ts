@@ -44,6 +44,8 @@ export const message = z.discriminatedUnion('event', [
     work: z.record(z.string(), z.number()),
     figures: z.record(z.string(), z.number()),
     notes: z.array(z.string()),
+    /** Processor time of the whole process so far. */
+    cpuMilliseconds: z.number().nonnegative(),
   }),
   z.strictObject({ event: z.literal('done'), figures: z.record(z.string(), z.number()), notes: z.array(z.string()) }),
   z.strictObject({ event: z.literal('failed'), reason: z.string() }),

@@ -170,7 +170,7 @@ async function runCases<C extends ModelCase>(
         continue;
       }
       const { job, shape } = make(c, files);
-      await session.look();
+      session.lookFrom();
       await using child = startJob(
         script,
         facts.name,
@@ -179,7 +179,8 @@ async function runCases<C extends ModelCase>(
       );
       try {
         const { device, driver, features, packages } = await child.expect('ready');
-        const { samples, work, figures, notes } = await child.expect('result');
+        const { samples, work, figures, notes, cpuMilliseconds } = await child.expect('result');
+        session.lookBack(cpuMilliseconds);
         const contender = { ...facts, device, driver, features };
         session.add(
           suite,
