@@ -6,9 +6,9 @@ import { type BenchRecord, type Measured, readRecords } from '../record.ts';
 import { shortName, statusWord } from './format.ts';
 import { kernelLosses, kernelTable, newestKernels } from './kernels.ts';
 import { byOp, growthTable, loadTable, losses, methodWords, opsTable, qualityLines, qualityTable } from './markdown.ts';
-import { type PlotFile, plotsOf } from './plots.ts';
+import { type PlotFile, plotsOf, seriesPoints } from './plots.ts';
 import { besideQuoted } from './quoted.ts';
-import { newestSteps, stepTable } from './steps.ts';
+import { newestSteps, type Step, stepTable } from './steps.ts';
 
 /** A folder of records: what the harness wrote, and lines of GPU runs. */
 export interface Machine {
@@ -87,7 +87,17 @@ export function machineSection({ name, records, lines }: Machine): Section {
     steps,
   );
   const qualities = lines.flatMap((l) => l.qualities);
-  const shares = of('train').filter((r) => Object.keys(r.figures).some((k) => k.startsWith('op.')));
+  const points = seriesPoints(told);
+  const [inSeries, whole] = [true, false].map((yes) => steps.filter(({ now }) => points.has(now.name) === yes)) as [
+    Step[],
+    Step[],
+  ];
+  const shares = of('train').filter(
+    (r) =>
+      'op.loraLinear.milliseconds' in r.figures &&
+      / recompute (none|.*call by call)$/.test(r.case) &&
+      !points.has(r.case),
+  );
   const behind = [...losses(told), ...beside.losses, ...kernelLosses(kernels)];
   const compared = told.some((r) => r.contender.kind === 'peer') || beside.text || kernels.some((k) => k.now.goal);
   const commands = unique([
@@ -97,7 +107,7 @@ export function machineSection({ name, records, lines }: Machine): Section {
 
   const text = [
     placeOf(records, lines),
-    ...(plots.train.length || steps.length ? ['### Training steps', ...shown(plots.train), stepTable(steps)] : []),
+    ...(whole.length ? ['### Training steps', ...shown(plots.train), stepTable(whole)] : []),
     ...(beside.text ? ['### Beside Python', beside.text] : []),
     ...(plots.growth.length
       ? [
@@ -105,9 +115,10 @@ export function machineSection({ name, records, lines }: Machine): Section {
           'Fitted over all points of a series, on logarithms.',
           ...shown(plots.growth),
           growthTable(growths(told)),
+          folded(`All ${inSeries.length} points`, stepTable(inSeries)),
         ]
       : []),
-    ...(shares.length ? ['### Where the time of a step goes', ...shares.slice(-2).map(byOp)] : []),
+    ...(shares.length ? ['### Where the time of a step goes', ...shares.slice(0, 2).map(byOp)] : []),
     ...(quality.length
       ? ['### Methods', ...shown(plots.quality), qualityTable(quality), methodWords(quality)].filter(Boolean)
       : []),

@@ -108,6 +108,10 @@ function compared(r: Measured, all: readonly Measured[]): boolean {
   return all.some((x) => x.suite === 'train' && work(x) === work(r) && means(x) !== means(r));
 }
 
+/** Names of the steps that are points of a series alone. */
+export const seriesPoints = (ok: readonly Measured[]): ReadonlySet<string> =>
+  new Set(growths(ok).flatMap((g) => g.points.flatMap(({ record: r }) => (compared(r, ok) ? [] : [r.case]))));
+
 export interface MachinePlots {
   readonly ops: readonly PlotFile[];
   readonly train: readonly PlotFile[];
@@ -129,9 +133,7 @@ export function plotsOf(
   ),
 ): MachinePlots {
   const of = (suite: BenchRecord['suite']) => ok.filter((r) => r.suite === suite && !isCeiling(r));
-  const points = new Set(
-    growths(ok).flatMap((g) => g.points.flatMap(({ record: r }) => (compared(r, ok) ? [] : [r.case]))),
-  );
+  const points = seriesPoints(ok);
   const stepItems = (own: readonly Step[], value: (row: StepRow) => number | undefined, text: (v: number) => string) =>
     own.flatMap(({ now }): Item[] => {
       const v = value(now);
