@@ -9,7 +9,7 @@ const data = fewRecords(folder, 24);
 const kills = Number(process.env.LOWRANK_KILLS ?? 3);
 // a killed process gets at most five steps far: every one of them is killed before the end
 const steps = 6 * kills;
-// dropout and shuffling go on as well
+// dropout, shuffling and evaluations go on as well
 const options = [
   '--method',
   'qlora',
@@ -19,6 +19,10 @@ const options = [
   '2',
   '--lora-dropout',
   '0.1',
+  '--eval-rows',
+  '4',
+  '--eval-steps',
+  '3',
   '--learning-rate',
   '1e-3',
   '--json',
