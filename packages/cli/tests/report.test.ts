@@ -1,6 +1,6 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { chart, smooth } from '../src/report/chart.ts';
-import { bytes, duration, parseBytes, shell, table } from '../src/report/format.ts';
+import { bytes, duration, ownCommand, parseBytes, shell, table } from '../src/report/format.ts';
 import { htmlReport } from '../src/report/html.ts';
 import { bar } from '../src/report/progress.ts';
 
@@ -36,6 +36,17 @@ test('figures are written for people', () => {
     ),
   ).toBe('a      1\nbcd   22');
   expect([bar(0, 4), bar(0.5, 4), bar(1, 4)]).toEqual(['░░░░', '██░░', '████']);
+});
+
+test('a command to type next is named as this one was', () => {
+  for (const [variable, expected] of [
+    ['exec', "npx lowrank generate 'a b'"],
+    ['', "lowrank generate 'a b'"],
+  ] as const) {
+    vi.stubEnv('npm_command', variable);
+    expect(ownCommand('generate', 'a b')).toBe(expected);
+  }
+  vi.unstubAllEnvs();
 });
 
 test('a falling line runs from the upper left to the lower right', () => {

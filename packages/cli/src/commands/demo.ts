@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { CausalLm, Tokenizer } from '@lowrank/models';
 import { type Settings, schema } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
-import { duration, percent, shell } from '../report/format.ts';
+import { duration, ownCommand, percent } from '../report/format.ts';
 import { summarize } from '../report/summary.ts';
 import { answer, exactMatches, type Question, questionsOf } from '../run/answers.ts';
 import { bundledFolder } from '../run/bundled.ts';
@@ -50,7 +50,7 @@ export async function demo(given: Settings, ui: Console): Promise<number> {
     const done = await fineTune(run);
     if (done.result.stopped === 'aborted') {
       ui.say(
-        `\nStopped at step ${done.result.step}. To go on:\n  ${shell(['lowrank', 'train', '--config', join(output, 'lowrank.json'), '--resume'])}`,
+        `\nStopped at step ${done.result.step}. To go on:\n  ${ownCommand('train', '--config', join(output, 'lowrank.json'), '--resume')}`,
       );
       return true;
     }
@@ -76,8 +76,7 @@ export async function demo(given: Settings, ui: Console): Promise<number> {
   ui.say(
     `\n${reached ? ui.bold('Done') : ui.bold('The target was missed')}: ${line} (target ${percent(target, 0)}), in ${duration(seconds)}.`,
   );
-  if (reached)
-    ui.say(`Ask it yourself:\n  ${shell(['lowrank', 'generate', '--adapter', output, 'Wake me at 6 am.\\n'])}`);
+  if (reached) ui.say(`Ask it yourself:\n  ${ownCommand('generate', '--adapter', output, 'Wake me at 6 am.\\n')}`);
   return reached ? 0 : 1;
 }
 

@@ -1,7 +1,7 @@
 import { mergeAdapter } from '@lowrank/merge';
 import type { Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
-import { bytes, percent, table } from '../report/format.ts';
+import { bytes, ownCommand, percent, table } from '../report/format.ts';
 import { checkOutputFolder } from '../run/output.ts';
 import { inputsOf, openSession } from '../run/session.ts';
 import { saveSession } from './quantize.ts';
@@ -46,7 +46,7 @@ export async function merge(settings: Settings, ui: Console): Promise<number> {
       );
       if (lost > 1) ui.say('More was lost than was learnt: keep the adapter beside the 4-bit base, or merge dense.');
     }
-    ui.say(`Try it:\n  lowrank generate --model ${settings.output} 'your prompt'`);
+    ui.say(`Try it:\n  ${ownCommand('generate', '--model', settings.output!, 'your prompt')}`);
   }
   return 0;
 }

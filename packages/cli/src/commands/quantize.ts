@@ -6,7 +6,7 @@ import { BlockwiseWeight, toBnbTensors } from '@lowrank/nf4';
 import { type FloatDType, type LinearWeight, LowrankError } from '@lowrank/tensor';
 import type { Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
-import { bytes } from '../report/format.ts';
+import { bytes, ownCommand } from '../report/format.ts';
 import { storedDtypes } from '../run/files.ts';
 import { checkOutputFolder, copyCompanions, writeFolder } from '../run/output.ts';
 import { inputsOf, openSession, type Session } from '../run/session.ts';
@@ -24,7 +24,7 @@ export async function quantize(settings: Settings, ui: Console): Promise<number>
   const size = await saveSession(session, settings, ui, { quantized: true });
   ui.emit({ output: settings.output, bytes: size });
   ui.say(
-    `Saved ${settings.output}: ${bytes(size)}. Train on it with\n  lowrank train --model ${settings.output} --data … --output …`,
+    `Saved ${settings.output}: ${bytes(size)}. Train on it with\n  ${ownCommand('train', '--model', settings.output!, '--data')} … --output …`,
   );
   return 0;
 }

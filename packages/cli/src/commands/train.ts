@@ -5,7 +5,7 @@ import { Device, LowrankError } from '@lowrank/tensor';
 import { detectAnomalies } from '@lowrank/trainer';
 import { factsOf, optionNames, type Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
-import { bytes, count, percent, shell } from '../report/format.ts';
+import { bytes, count, ownCommand, percent } from '../report/format.ts';
 import { summarize } from '../report/summary.ts';
 import { questionsOf } from '../run/answers.ts';
 import { openBackend } from '../run/backend.ts';
@@ -26,7 +26,7 @@ export async function train(settings: Settings, ui: Console): Promise<number> {
     const { result } = done;
     if (result.stopped === 'aborted') {
       ui.say(
-        `\nStopped at step ${result.step}; ${result.checkpoint} holds everything. To go on:\n  ${shell(['lowrank', 'train', '--config', `${output}/lowrank.json`, '--resume'])}`,
+        `\nStopped at step ${result.step}; ${result.checkpoint} holds everything. To go on:\n  ${ownCommand('train', '--config', `${output}/lowrank.json`, '--resume')}`,
       );
       ui.emit({ event: 'end', ...resultOf(done), output });
       return 130;
@@ -55,7 +55,7 @@ function tryIt({ settings, questions }: Run, adapter: boolean): string {
   // the line break at the end of a prompt is part of it, and typed as \n
   const fits = prompt.length <= 60 && !prompt.trimEnd().includes('\n');
   const short = fits ? prompt.replaceAll('\\', '\\\\').replaceAll('\n', '\\n') : 'your prompt';
-  return shell(['lowrank', 'generate', adapter ? '--adapter' : '--model', settings.output!, short]);
+  return ownCommand('generate', adapter ? '--adapter' : '--model', settings.output!, short);
 }
 
 /** Everything that a run needs, opened in the order in which mistakes are cheap to find. */

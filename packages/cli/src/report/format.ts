@@ -51,6 +51,11 @@ export function shell(words: readonly string[]): string {
   return words.map((w) => (/^[\w@%+=:,./-]+$/.test(w) ? w : `'${w.replaceAll("'", "'\\''")}'`)).join(' ');
 }
 
+/** A command of lowrank to type next, as this one was: through npx, or a script of npm, or by its name. */
+export function ownCommand(...words: readonly string[]): string {
+  return shell([...(process.env.npm_command ? ['npx'] : []), 'lowrank', ...words]);
+}
+
 /** Rows as columns, the first one flush left, the others flush right. */
 export function table(rows: readonly (readonly string[])[], indent = '  '): string {
   const widths: number[] = [];
