@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type GgufValue, GgufWriter, MemorySink, serializeSafetensors } from '@lowrank/formats';
 import { describe, expect, test } from 'vitest';
-import { bundled, fewRecords, run, shortRun, temporary } from './cli.ts';
+import { bundled, call, fewRecords, shortRun, temporary } from './cli.ts';
 
 const folder = temporary();
 const data = fewRecords(folder, 8);
@@ -17,7 +17,7 @@ const file = (name: string, text: string | Uint8Array) => {
 
 /** Runs what must fail; gives the message. Nothing may be left behind. */
 async function refused(args: readonly string[], code = 1): Promise<string> {
-  const done = await run(...args);
+  const done = await call(...args);
   expect(done.code, done.stderr + done.stdout).toBe(code);
   expect(done.stderr).not.toMatch(/\n\s+at /);
   return done.stderr;
@@ -70,7 +70,7 @@ describe('what is typed', () => {
     expect(readdirSync(model)).toEqual(names);
 
     const adapter = output();
-    const trained = await run(...shortRun(data, adapter));
+    const trained = await call(...shortRun(data, adapter));
     expect(trained.code, trained.stderr).toBe(0);
     const held = readdirSync(adapter);
     const plain = ['--model', 'bundled', '--data', data, '--max-steps', '2', '--overwrite', '--output', adapter];

@@ -6,7 +6,7 @@ import { modelsDir, need, pythonPath, sharedPath } from '../../../scripts/testin
 import type { Settings } from '../src/options/schema.ts';
 import { Console } from '../src/report/console.ts';
 import { openSession } from '../src/run/session.ts';
-import { fewRecords, run, shortRun, temporary } from './cli.ts';
+import { call, fewRecords, shortRun, temporary } from './cli.ts';
 import { clientLogits, farthest } from './real-clients.ts';
 
 const folder = temporary();
@@ -38,7 +38,7 @@ describe('what the command line writes, PEFT, transformers and bitsandbytes load
       ['quantize', '--model', 'bundled', '--output', quantized, '--dtype', 'f32', ...config],
       ['merge', '--adapter', adapter, '--output', merged, '--dtype', 'f32', ...config],
     ]) {
-      const done = await run(...args);
+      const done = await call(...args);
       expect(done.code, done.stderr).toBe(0);
     }
   });
@@ -80,10 +80,10 @@ test('SmolLM2 in 4 bits on GSM8K: a step takes the memory that plan foresaw, and
   const loop = ['--max-steps', '2', '--batch-size', '1', '--no-shuffle', '--r', '16', '--backend', 'cpu', '--json'];
   const output = join(folder, 'smollm2');
   const options = ['--learning-rate', '5e-4', '--lr-scheduler', 'constant', '--samples', '0'];
-  const done = await run('train', '--model', model, '--output', output, ...data, ...loop, ...options);
+  const done = await call('train', '--model', model, '--output', output, ...data, ...loop, ...options);
   expect(done.code, done.stderr).toBe(0);
   const lines = done.lines();
-  const plan = await run('plan', model, ...data, ...loop);
+  const plan = await call('plan', model, ...data, ...loop);
   expect(plan.code, plan.stderr).toBe(0);
   const [{ plans }] = plan.lines() as unknown as [
     { plans: { method: string; peakBytes: number; trainable: number }[] },
@@ -91,7 +91,7 @@ test('SmolLM2 in 4 bits on GSM8K: a step takes the memory that plan foresaw, and
   // all linear layers at rank 16: what PEFT counts
   expect(plans).toMatchObject([{ method: 'qlora', trainable: 4_884_480 }]);
   expect(Math.abs(plans[0]!.peakBytes / (lines.at(-1)!.peakMemoryBytes as number) - 1)).toBeLessThan(0.05);
-  const evaluated = await run('eval', '--adapter', output, ...data, '--backend', 'cpu', '--json');
+  const evaluated = await call('eval', '--adapter', output, ...data, '--backend', 'cpu', '--json');
   expect(evaluated.code, evaluated.stderr).toBe(0);
   const steps = lines.filter((l) => l.event === 'step') as unknown as { loss: number; tokens: number }[];
   const before = steps.reduce((sum, s) => sum + s.loss * s.tokens, 0) / steps.reduce((sum, s) => sum + s.tokens, 0);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { fewRecords, run, shortRun, start, temporary } from './cli.ts';
+import { call, fewRecords, shortRun, start, temporary } from './cli.ts';
 
 const folder = temporary();
 const data = fewRecords(folder, 24);
@@ -53,7 +53,7 @@ test('killed at random moments and resumed, a run ends with the bytes of the run
   timeout: 200_000 * kills,
 }, async () => {
   const whole = join(folder, 'whole');
-  const straight = await run(...shortRun(data, whole, ...options));
+  const straight = await call(...shortRun(data, whole, ...options));
   expect(straight.code, straight.stderr).toBe(0);
   const killed = join(folder, 'killed');
   const next = random(20);
@@ -69,7 +69,7 @@ test('killed at random moments and resumed, a run ends with the bytes of the run
     const outcome = await child.done;
     expect(outcome.code, `kill ${i} came too late: ${outcome.stderr}`).toBeNull();
   }
-  const last = await run(...shortRun(data, killed, ...options, '--resume'));
+  const last = await call(...shortRun(data, killed, ...options, '--resume'));
   expect(last.code, last.stderr).toBe(0);
   expect(left(killed)).toEqual(left(whole));
 });
@@ -93,7 +93,7 @@ test('Ctrl-C saves a checkpoint and says how to go on; going on so ends as if ne
   expect(outcome.stderr).toContain('SIGINT: finishing the step');
   const advice = /lowrank train --config \S+ --resume/.exec(outcome.stdout)?.[0];
   expect(advice).toBe(`lowrank train --config ${stopped}/lowrank.json --resume`);
-  const resumed = await run(...advice!.split(' ').slice(1));
+  const resumed = await call(...advice!.split(' ').slice(1));
   expect(resumed.code, resumed.stderr).toBe(0);
   expect(resumed.stderr).toContain('going on from step');
   expect(left(stopped)).toEqual(left(whole));
@@ -101,7 +101,7 @@ test('Ctrl-C saves a checkpoint and says how to go on; going on so ends as if ne
 
 test('other data or settings do not go with a checkpoint', async () => {
   const other = fewRecords(folder, 20, 'other.jsonl');
-  const done = await run(...shortRun(other, join(folder, 'whole'), ...options, '--resume'));
+  const done = await call(...shortRun(other, join(folder, 'whole'), ...options, '--resume'));
   expect(done.code).toBe(1);
   expect(done.stderr).toContain('the run was set up otherwise');
   // what scales the adapter, and the base beneath it, are part of what a checkpoint's numbers mean
@@ -111,7 +111,7 @@ test('other data or settings do not go with a checkpoint', async () => {
     [['--method', 'lora'], 'method qlora then, lora now'],
     [['--quant-type', 'fp4'], '--quant-type nf4 then, fp4 now'],
   ] as const) {
-    const refused = await run(...shortRun(data, join(folder, 'whole'), ...options, ...more, '--resume'));
+    const refused = await call(...shortRun(data, join(folder, 'whole'), ...options, ...more, '--resume'));
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain(message);
   }
@@ -121,11 +121,11 @@ test('other data or settings do not go with a checkpoint', async () => {
 test('a run that begins at a checkpoint of another folder ends with the best of both', async () => {
   const [first, second] = [join(folder, 'first'), join(folder, 'second')];
   const evaluated = ['--eval-rows', '4', '--eval-steps', '2', '--load-best-at-end', '--json'];
-  const begun = await run(...shortRun(data, first, ...evaluated, '--learning-rate', '1e-2'));
+  const begun = await call(...shortRun(data, first, ...evaluated, '--learning-rate', '1e-2'));
   expect(begun.code, begun.stderr).toBe(0);
   // steps that lead away from it
   const far = ['--max-steps', '6', '--learning-rate', '1', '--resume', join(first, 'checkpoint-2')];
-  const done = await run(...shortRun(data, second, ...evaluated, ...far));
+  const done = await call(...shortRun(data, second, ...evaluated, ...far));
   expect(done.code, done.stderr).toBe(0);
   expect(done.lines().at(-1)).toMatchObject({ step: 6, best: { step: 2 } });
   const weights = (path: string) => readFileSync(join(path, 'adapter_model.safetensors')).toString('base64');

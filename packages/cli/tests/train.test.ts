@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, test } from 'vitest';
-import { fewRecords, run, shortRun, temporary } from './cli.ts';
+import { call, fewRecords, run, shortRun, temporary } from './cli.ts';
 
 const folder = temporary();
 const data = fewRecords(folder, 48);
@@ -41,7 +41,7 @@ beforeAll(async () => {
 });
 
 const evaluate = async (...args: string[]) => {
-  const done = await run('eval', '--data', held, '--json', ...args);
+  const done = await call('eval', '--data', held, '--json', ...args);
   expect(done.code, done.stderr).toBe(0);
   return done.lines()[0] as { loss: number; tokens: number };
 };
@@ -99,11 +99,11 @@ test('eval gives the loss that training ended with, on the base that the adapter
 
 test('merged into dense weights the model is the same; into NF4 the report says what was lost', async () => {
   const dense = join(folder, 'dense');
-  const merged = await run('merge', '--adapter', adapter, '--output', dense, '--dtype', 'f32', '--json');
+  const merged = await call('merge', '--adapter', adapter, '--output', dense, '--dtype', 'f32', '--json');
   expect(merged.code, merged.stderr).toBe(0);
   const adapted = await evaluate('--adapter', adapter);
   expect((await evaluate('--model', dense)).loss).toBeCloseTo(adapted.loss, 4);
-  const nf4 = await run('merge', '--adapter', adapter, '--output', join(folder, 'nf4'), '--format', 'nf4', '--json');
+  const nf4 = await call('merge', '--adapter', adapter, '--output', join(folder, 'nf4'), '--format', 'nf4', '--json');
   expect(nf4.code, nf4.stderr).toBe(0);
   const [report] = nf4.lines() as unknown as [{ meanErrorOverUpdate: number; weights: unknown[] }];
   expect(report.weights).toHaveLength(42);
@@ -113,7 +113,7 @@ test('merged into dense weights the model is the same; into NF4 the report says 
 
 test('a quantized checkpoint is the base that QLoRA trains on', async () => {
   const quantized = join(folder, 'quantized');
-  const done = await run('quantize', '--model', 'bundled', '--output', quantized);
+  const done = await call('quantize', '--model', 'bundled', '--output', quantized);
   expect(done.code, done.stderr).toBe(0);
   expect(JSON.parse(readFileSync(join(quantized, 'config.json'), 'utf8')).quantization_config.quant_method).toBe(
     'bitsandbytes',
@@ -124,18 +124,18 @@ test('a quantized checkpoint is the base that QLoRA trains on', async () => {
 
 test('generate writes the text alone; one seed gives one text', async () => {
   const prompt = ['--adapter', adapter, 'Please count down 58 minutes.\\n', '--max-new-tokens', '6'];
-  const plain = await run('generate', ...prompt);
+  const plain = await call('generate', ...prompt);
   expect(plain.code, plain.stderr).toBe(0);
-  const json = (await run('generate', ...prompt, '--json')).lines()[0]!;
+  const json = (await call('generate', ...prompt, '--json')).lines()[0]!;
   expect(plain.stdout).toBe(`${json.text}\n`);
   expect(json.tokens).toBeLessThanOrEqual(6);
-  const sampled = () => run('generate', ...prompt, '--temperature', '1', '--seed', '7');
+  const sampled = () => call('generate', ...prompt, '--temperature', '1', '--seed', '7');
   const [a, b] = [await sampled(), await sampled()];
   expect(a.stdout).toBe(b.stdout);
 });
 
 test('plan foresees what the run took at most, within 5 %', async () => {
-  const done = await run(
+  const done = await call(
     'plan',
     'bundled',
     '--backend',
@@ -177,7 +177,7 @@ test('plan takes a configuration alone, of a model far larger than this machine'
       tie_word_embeddings: false,
     }),
   );
-  const done = await run(
+  const done = await call(
     'plan',
     config,
     '--batch-size',
@@ -204,22 +204,22 @@ test('plan takes a configuration alone, of a model far larger than this machine'
 
 test('a backend of one’s own runs a whole training', async () => {
   const module = fileURLToPath(new URL('./own-backend.ts', import.meta.url));
-  const done = await run(...shortRun(data, join(folder, 'own'), '--backend', module, '--json'));
+  const done = await call(...shortRun(data, join(folder, 'own'), '--backend', module, '--json'));
   expect(done.code, done.stderr).toBe(0);
   expect(done.stderr).toMatch(/own-cpu: /);
   expect(done.stderr).toMatch(/kernels ran: [1-9]/);
 });
 
 test('info says what lies at a path', async () => {
-  const done = await run('info', adapter, '--json');
+  const done = await call('info', adapter, '--json');
   expect(done.lines()[0]).toMatchObject({ r: 4, loraAlpha: 8, method: 'qlora' });
-  const model = await run('info', 'bundled', '--json');
+  const model = await call('info', 'bundled', '--json');
   expect(model.lines()[0]).toMatchObject({ family: 'llama', layers: 6, weights: 'bf16' });
 });
 
 test('full fine-tuning writes a model that loads', async () => {
   const out = join(folder, 'full');
-  const done = await run(
+  const done = await call(
     'train',
     '--model',
     'bundled',
