@@ -4,7 +4,7 @@
  * LOWRANK_LLAMA_FINETUNE names the program, LOWRANK_LLAMA_MODEL the file, which must have the shapes of the case.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { LowrankError } from '@lowrank/tensor';
@@ -28,7 +28,23 @@ function samplesDone(text: string): number | undefined {
   return last === undefined ? undefined : Number(/data=(\d+)/.exec(last)![1]);
 }
 
-/** A process that cannot be asked for a step: it runs on, and the time between two samples is a step's. */
+/** What Linux tells of a process: processor time so far (ticks of 10 ms), and the most memory that it had resident. */
+function processFacts(pid: number): { cpuMilliseconds: number; peakResidentBytes: number } | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const [user, system] = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .slice(11, 13)
+      .map(Number);
+    const high = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+    return { cpuMilliseconds: 10 * (user! + system!), peakResidentBytes: 1024 * Number(high?.[1] ?? 0) };
+  } catch {
+    return undefined;
+  }
+}
+
+/** A process that cannot be asked for a step: it is stopped between them, and a step is the time until its samples are done. */
 class Finetune implements StepProcess {
   readonly #child: ChildProcess;
   readonly #folder: string;
@@ -96,15 +112,20 @@ class Finetune implements StepProcess {
   ask(): void {}
   finish(): void {}
 
-  /** Waits until so many more samples are done; gives the milliseconds since it was last asked. */
+  #facts() {
+    return this.#child.pid === undefined ? undefined : processFacts(this.#child.pid);
+  }
+
+  /** Lets it go on until so many more samples are done; gives a step's milliseconds. */
   async #advance(samples: number): Promise<number> {
+    this.#at = performance.now();
+    this.#child.kill('SIGCONT');
     for (;;) {
       const done = samplesDone(this.#text) ?? 0;
       if (done >= this.#done + samples) {
-        const now = performance.now();
-        const ms = ((now - this.#at) * samples) / (done - this.#done);
+        const ms = ((performance.now() - this.#at) * samples) / (done - this.#done);
+        this.#child.kill('SIGSTOP'); // others are timed now
         this.#done = done;
-        this.#at = now;
         return ms;
       }
       if (this.#ended) {
@@ -126,14 +147,18 @@ class Finetune implements StepProcess {
     if (event === 'ready') {
       await this.#advance(2 * this.#batch); // the first two are warm-up, as everywhere
       message = { event: 'ready', device: facts.device, driver: null, features: [], packages: {} };
-    } else if (event === 'step')
-      message = { event: 'step', milliseconds: await this.#advance(this.#batch), cpuMilliseconds: 0 };
-    else
+    } else if (event === 'step') {
+      const before = this.#facts()?.cpuMilliseconds ?? 0;
+      const milliseconds = await this.#advance(this.#batch);
+      message = { event: 'step', milliseconds, cpuMilliseconds: (this.#facts()?.cpuMilliseconds ?? 0) - before };
+    } else {
+      const peak = this.#facts()?.peakResidentBytes;
       message = {
         event: 'done',
-        figures: {},
+        figures: peak ? { peakResidentBytes: peak } : {},
         notes: ['its own data loader and optimizer; tokens counted as context times samples'],
       };
+    }
     return message as Extract<Message, { event: E }>;
   }
 
@@ -154,7 +179,7 @@ export function llamaPeer(): Peers<StepRunner> {
   const absent = (reason: string) => ({ found: [], absent: [{ facts, reason }] });
   if (!program || !model)
     return absent(
-      'no program is named. Build it: cmake -B build && cmake --build build --target llama-finetune in llama.cpp, then LOWRANK_LLAMA_FINETUNE=build/bin/llama-finetune LOWRANK_LLAMA_MODEL=smollm2-135m-f32.gguf',
+      'no program is named. Build it: cmake -B build && cmake --build build --target llama-finetune in llama.cpp, then LOWRANK_LLAMA_FINETUNE=build/bin/llama-finetune LOWRANK_LLAMA_MODEL=smollm2-135m-f32.gguf (llama-quantize --allow-requantize makes F32 of any GGUF)',
     );
   for (const path of [program, model]) if (!existsSync(path)) return absent(`${path} is not there`);
   const shape = shapeOfFile(model);

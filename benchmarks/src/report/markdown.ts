@@ -10,6 +10,8 @@ export const markdown = (head: readonly string[], rows: readonly (readonly strin
     .map((cells) => `| ${cells.map((c) => c.replaceAll('|', '\\|')).join(' | ')} |`)
     .join('\n');
 
+const count = (n: number) => n.toLocaleString('en-US');
+
 /** What the processor did in the time that this process had it: steadier where other programs run. */
 function perCpuSecond(r: Measured): string {
   if (!r.cpuSamples || r.contender.features.some((f) => f.startsWith('sm_'))) return '';
@@ -91,7 +93,7 @@ export const qualityTable = (records: readonly Measured[]) =>
       return [
         r.case,
         shortName(r),
-        `${digits(f.trainable!)} (${(100 * f.trainableShare!).toFixed(2)} %)`,
+        `${count(f.trainable!)} (${(100 * f.trainableShare!).toFixed(2)} %)`,
         ...['weights', 'gradients', 'optimizer', 'activations'].map((c) => bytes(f[`bytes.${c}`]!)),
         r.marks.includes('busy') ? 'busy host' : digits(rateOf(r).value),
         bytes(f.outputBytes!),
@@ -151,7 +153,7 @@ export function methodWords(records: readonly Measured[]): string {
       const shares = loras.map((r) => 100 * r.figures.trainableShare!);
       const [least, most] = [Math.min(...shares), Math.max(...shares)];
       lines.push(
-        `- ${task} (${digits(loras[0]!.figures.parameters! - loras[0]!.figures.trainable!)} weights): LoRA on all linear layers trains ${least.toFixed(2)}${most > least ? ` to ${most.toFixed(2)}` : ''} % of the numbers. The share falls as a model grows wider: a pair of rank r has r·(in + out) numbers beside in·out.`,
+        `- ${task} (${count(loras[0]!.figures.parameters! - loras[0]!.figures.trainable!)} weights): LoRA on all linear layers trains ${least.toFixed(2)}${most > least ? ` to ${most.toFixed(2)}` : ''} % of the numbers. The share falls as a model grows wider: a pair of rank r has r·(in + out) numbers beside in·out.`,
       );
     }
     if (dense && nf4) {
