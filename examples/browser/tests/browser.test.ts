@@ -5,10 +5,21 @@ import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { unzipSync } from 'fflate';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { need, pythonPath } from '../../../scripts/testing/shared.ts';
 import { accessibility } from './accessibility.ts';
-import { browserPath, buildSite, launch, open, picture, savedLosses, serve } from './site.ts';
+import {
+  browserPath,
+  launch,
+  open,
+  picture,
+  ready,
+  savedLosses,
+  serve,
+  waitFor,
+  withWebGpu,
+  workerOf,
+} from './site.ts';
 import { measure, record } from './size.ts';
 
 const run = promisify(execFile);
@@ -22,7 +33,7 @@ const title = `the page${browserPath.skip ? ` (skipped: ${browserPath.skip})` : 
 
 describe.skipIf(browserPath.skip)(title, () => {
   const work = mkdtempSync(join(tmpdir(), 'lowrank-page-'));
-  const site = join(work, 'site');
+  const site = inject('site');
   const adapter = join(work, 'adapter');
   let browser: Browser;
   let server: Awaited<ReturnType<typeof serve>>;
@@ -31,9 +42,8 @@ describe.skipIf(browserPath.skip)(title, () => {
   let measured = Number.NaN;
 
   beforeAll(async () => {
-    await buildSite(site);
     server = await serve(site);
-    browser = await launch();
+    browser = await launch(withWebGpu);
   });
   afterAll(async () => {
     await browser?.close();
@@ -43,13 +53,6 @@ describe.skipIf(browserPath.skip)(title, () => {
 
   const context = (options: Parameters<Browser['newContext']>[0] = {}): Promise<BrowserContext> =>
     browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
-
-  /** Loaded, kept for offline, with memory that threads share: the page loads a second time by itself for that. */
-  async function ready(page: Page): Promise<void> {
-    const isolated = () => page.evaluate(() => crossOriginIsolated).catch(() => false);
-    await expect.poll(isolated, { timeout: 60_000, interval: 200 }).toBe(true);
-    await page.waitForSelector('#start:enabled');
-  }
 
   async function prepare(page: Page, settings: Record<string, string>): Promise<void> {
     await page.check('input[name=data][value=file]');
@@ -70,10 +73,6 @@ describe.skipIf(browserPath.skip)(title, () => {
   }
 
   const settings = { heldOut: String(heldOut), r: '8', loraAlpha: '16', batchSize: '4', maxSteps: '40' };
-  const waitFor = (page: Page, phase: string) =>
-    page.waitForFunction((wanted) => document.getElementById('run-title')!.textContent === wanted, phase, {
-      timeout: 240_000,
-    });
   const step = async (page: Page) => Number((await page.textContent('#f-step'))!.split('/')[0]);
 
   test('trains by QLoRA until the loss has fallen by half, through a reload and a pause; gives answers and files', async () => {
@@ -87,7 +86,7 @@ describe.skipIf(browserPath.skip)(title, () => {
     await page.focus('#start');
     await page.keyboard.press('Enter');
     await waitFor(page, 'Training');
-    await page.waitForFunction(() => document.querySelector('progress')!.value >= 0.3, undefined, { timeout: 240_000 });
+    await page.waitForFunction(() => document.querySelector('progress')!.value >= 0.3);
     await picture(page, 'training-1440-light');
 
     const before = await step(page);
@@ -123,7 +122,7 @@ describe.skipIf(browserPath.skip)(title, () => {
     await page.fill('#message', 'Please count down 58 minutes.');
     await page.keyboard.press('Enter');
     await page.waitForSelector('#send:disabled');
-    await page.waitForSelector('#send:enabled', { timeout: 120_000 });
+    await page.waitForSelector('#send:enabled');
     expect(await page.textContent('.turn.assistant pre')).toMatch(/^\{"do":/);
     await accessibility(page, 'a run, 1440 pixels, light');
     await picture(page, 'done-1440-light');
@@ -135,7 +134,7 @@ describe.skipIf(browserPath.skip)(title, () => {
   });
 
   async function download(page: Page, button: string): Promise<Uint8Array> {
-    const [file] = await Promise.all([page.waitForEvent('download', { timeout: 120_000 }), page.click(button)]);
+    const [file] = await Promise.all([page.waitForEvent('download'), page.click(button)]);
     return readFileSync(await file.path());
   }
 
@@ -173,49 +172,6 @@ describe.skipIf(browserPath.skip)(title, () => {
     expect(found).toEqual({ lora: 84, zero: 0, unexpected: [] });
   });
 
-  test('on WebGPU the first losses are those of WebAssembly; a device that is lost interrupts the run, which goes on', {
-    timeout: 600_000,
-  }, async () => {
-    const tab = await context();
-    const { page } = await open(tab, server.origin);
-    await ready(page);
-    const worker = page.workers().find((each) => each.url().startsWith('blob:'))!;
-    await worker.evaluate(() => {
-      const request = GPUAdapter.prototype.requestDevice;
-      GPUAdapter.prototype.requestDevice = async function (...args) {
-        const device = await request.apply(this, args);
-        Object.assign(globalThis, { lose: () => device.destroy() });
-        return device;
-      };
-    });
-    // the schedule of the learning rate is that of the longer run for the steps that are compared
-    await prepare(page, { ...settings, backend: 'webgpu', shown: '0' });
-    await page.click('#start');
-    const kept = () =>
-      savedLosses(page).then(
-        (all) => all.length,
-        () => 0,
-      );
-    await expect.poll(kept, { timeout: 400_000, interval: 500 }).toBeGreaterThanOrEqual(4);
-    expect(await page.textContent('#device')).toMatch(/^WebGPU: /);
-    await worker.evaluate(() => (globalThis as unknown as { lose(): void }).lose());
-    await waitFor(page, 'Interrupted');
-    expect(await page.textContent('#run-facts')).toMatch(/lost|destroyed/i);
-    await picture(page, 'interrupted-1440-light');
-    const saved = await savedLosses(page);
-    expect(saved.length).toBeGreaterThanOrEqual(4);
-    for (const [i, loss] of saved.slice(0, 4).entries()) expect(Math.abs(loss - losses[i]!)).toBeLessThan(2e-3);
-    // on a new device, from the last checkpoint; a pause saves the steps that were made by then
-    await page.click('#resume');
-    await waitFor(page, 'Training');
-    expect(await step(page)).toBeGreaterThanOrEqual(saved.length);
-    await page.click('#pause');
-    await waitFor(page, 'Paused');
-    expect(await page.textContent('#run-facts')).not.toMatch(/lost|destroyed/i);
-    expect((await savedLosses(page)).slice(0, saved.length)).toEqual(saved);
-    await tab.close();
-  });
-
   test('opens offline once it was loaded; looks right in both widths and colours; says what is wrong', async () => {
     const tab = await context({ viewport: { width: 390, height: 844 } });
     const { page, wrong } = await open(tab, server.origin);
@@ -240,7 +196,7 @@ describe.skipIf(browserPath.skip)(title, () => {
     expect(wide).toBe(false);
     // the policy of the page binds its worker too
     await tab.setOffline(false);
-    const worker = page.workers().find((each) => each.url().startsWith('blob:'))!;
+    const worker = workerOf(page);
     const refusal = await worker.evaluate(async () => {
       const seen = new Promise<string>((done) =>
         addEventListener('securitypolicyviolation', (event) => {

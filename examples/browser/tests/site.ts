@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { extname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { type BrowserContext, chromium, type Page } from 'playwright-core';
+import { type BrowserContext, chromium, type Page, type Worker } from 'playwright-core';
 import { chromiumPath } from '../../../scripts/testing/shared.ts';
 
 const types: Readonly<Record<string, string>> = {
@@ -48,23 +48,58 @@ export async function serve(folder: string): Promise<{ origin: string; close: ()
   };
 }
 
-/** A browser with WebGPU on SwiftShader, which is what a machine without a GPU has. */
-export function launch() {
+const quiet = [
+  '--no-sandbox',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/** WebGPU on SwiftShader, which is what a machine without a GPU has. */
+export const withWebGpu: readonly string[] = [
+  '--enable-unsafe-webgpu',
+  '--use-webgpu-adapter=swiftshader',
+  // for speed alone: with it SwiftShader compiles our kernels four times faster
+  '--disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension',
+];
+
+/** A browser, by default one without an adapter for WebGPU. */
+export function launch(args: readonly string[] = []) {
   mkdirSync(pictures, { recursive: true });
-  const args = [
-    '--no-sandbox',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ];
-  return chromium.launch({
-    executablePath: browserPath.path!,
-    headless: true,
-    args: [...args, '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
-  });
+  return chromium.launch({ executablePath: browserPath.path!, headless: true, args: [...quiet, ...args] });
 }
+
+/** Loaded, kept for offline, with memory that threads share: the page loads a second time by itself for that. */
+export async function ready(page: Page): Promise<void> {
+  await page.waitForFunction(() => crossOriginIsolated && document.querySelector('#start:enabled, #run:not([hidden])'));
+}
+
+/** Waits until the run stands so: `Training`, `Done`, … */
+export async function waitFor(page: Page, phase: string): Promise<void> {
+  await page.waitForFunction((wanted) => document.getElementById('run-title')!.textContent === wanted, phase);
+}
+
+/** The page's worker. */
+export function workerOf(page: Page): Worker {
+  return page.workers().find((each) => each.url().startsWith('blob:'))!;
+}
+
+/** Types records into the form, and settings by the ids of their fields; waits until the run can be started. */
+export async function fill(page: Page, records: readonly object[], settings: Record<string, string>): Promise<void> {
+  await page.check('input[name=data][value=paste]');
+  await page.click('summary');
+  for (const [id, value] of Object.entries(settings))
+    if (id === 'backend' || id === 'method') await page.selectOption(`#${id}`, value);
+    else await page.fill(`#${id}`, value);
+  await page.fill('#paste', records.map((record) => JSON.stringify(record)).join('\n'));
+  await page.waitForFunction(() => document.getElementById('data-facts')!.textContent?.includes('pasted text'));
+  await page.waitForSelector('#start:enabled');
+}
+
+/** The longest that anything on the page may take on a machine that is busy with other things, milliseconds. */
+const patience = 240_000;
 
 /** Opens the page and notes what must not happen: requests to other sites, and errors on the console (refusals of the policy are there). */
 export async function open(
@@ -72,6 +107,7 @@ export async function open(
   origin: string,
   path = '/',
 ): Promise<{ page: Page; wrong: string[] }> {
+  context.setDefaultTimeout(patience);
   const page = await context.newPage();
   const wrong: string[] = [];
   page.on('console', (message) => {
@@ -88,17 +124,21 @@ export async function open(
 
 /** Takes a picture of the whole page. */
 export async function picture(page: Page, name: string): Promise<void> {
-  await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
+  await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true, timeout: patience });
 }
 
-/** The losses that the last checkpoint knows, read from the page's private storage. */
+/** The losses that the last whole checkpoint knows, read from the page's private storage. */
 export function savedLosses(page: Page): Promise<number[]> {
   return page.evaluate(async () => {
+    type Folder = FileSystemDirectoryHandle & { keys(): AsyncIterable<string> };
     const root = await navigator.storage.getDirectory();
-    const folder = await (await root.getDirectoryHandle('run')).getDirectoryHandle('checkpoints');
+    const folder = (await (await root.getDirectoryHandle('run')).getDirectoryHandle('checkpoints')) as Folder;
     let losses: number[] = [];
-    for await (const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) {
-      const file = await (await folder.getDirectoryHandle(name)).getFileHandle('trainer_state.json');
+    for await (const name of folder.keys()) {
+      const files = (await folder.getDirectoryHandle(name)) as Folder;
+      const names = await Array.fromAsync(files.keys());
+      if (!names.includes('whole.json')) continue;
+      const file = await files.getFileHandle('trainer_state.json');
       const state = JSON.parse(await (await file.getFile()).text()) as { history: { loss: number }[] };
       if (state.history.length > losses.length) losses = state.history.map(({ loss }) => loss);
     }

@@ -75,9 +75,9 @@ export class LossChart {
     const colour = (name: string) => style.getPropertyValue(name).trim();
     const [line, soft, mark] = [colour('--line'), colour('--soft'), colour('--mark')];
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
-    const value = (_: uPlot, v: number | null) => (v === null ? '–' : v.toFixed(3));
     return {
       ...this.#size(),
+      legend: { live: false, markers: { fill: (_, i) => ['', `${mark}73`, mark, '#d06a2c'][i]! } },
       scales: {
         x: { time: false },
         y: { range: (_, min, max) => [Math.max(0, min - 0.1 * (max - min)), max + 0.1 * (max - min) + 1e-3] },
@@ -88,15 +88,14 @@ export class LossChart {
       ],
       series: [
         { label: 'step' },
-        { label: 'loss', stroke: mark, width: 1, alpha: 0.45, points: { show: false }, value },
-        { label: 'mean', stroke: mark, width: 2, points: { show: false }, value },
+        { label: 'loss', stroke: mark, width: 1, alpha: 0.45, points: { show: false } },
+        { label: 'mean', stroke: mark, width: 2, points: { show: false } },
         {
           label: 'held out',
           stroke: '#d06a2c',
           width: 2,
           spanGaps: true,
           points: { show: true, size: 7, fill: '#d06a2c' },
-          value,
         },
       ],
     };

@@ -88,8 +88,10 @@ export class RunPage {
       at('run-title').focus();
     }
     const parts = [model.name, settings.method === 'qlora' ? 'QLoRA' : 'LoRA', `rank ${settings.r}`, data.name];
-    at('run-facts').textContent = `${parts.join(', ')}${failure ? `. ${failure}` : ''}`;
-    at('run-facts').classList.toggle('wrong', failure !== undefined);
+    at('run-facts').textContent = parts.join(', ');
+    const goesOn = step ? `What was learnt up to step ${step} is saved: “Go on” takes it from there.` : '';
+    at('run-failure').hidden = failure === undefined;
+    at('run-failure').replaceChildren(el('p', '', failure ?? ''), ...(goesOn ? [el('p', '', goesOn)] : []));
     this.#progress(step, totalSteps);
     this.#chart.set(history, evaluations);
     at('f-loss').textContent = history.at(-1)?.loss.toFixed(3) ?? '–';

@@ -196,7 +196,9 @@ export class Setup {
     this.#dataTurn++;
     this.#fact('data-facts', '');
     at('data-examples').replaceChildren();
-    at('forecast').replaceChildren();
+    at('forecast').replaceChildren(
+      el('p', 'soft', 'The memory that this takes is told here once model and data are read.'),
+    );
     at<HTMLButtonElement>('start').disabled = true;
   }
 

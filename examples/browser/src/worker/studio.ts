@@ -22,7 +22,7 @@ import { adapterZip, mergedZip } from './export.ts';
 import { chosenFiles, companions, filesOfRun, keepModel, storedWeights } from './model-store.ts';
 import { checkpoints, clearRun, loadData, loadRecord, type RunRecord, saveData, saveRecord } from './run-record.ts';
 import { Session, type Subject } from './session.ts';
-import { forecastRun, loopSettings, trainable } from './training.ts';
+import { forecastRun, loopSettings, trainable, waiting } from './training.ts';
 
 /** Everything that the worker does: one model, one data set, one run at a time. */
 export class Studio {
@@ -150,13 +150,12 @@ export class Studio {
 
   /** Ends the step under way, saves a checkpoint, and waits for `goOn`. */
   async pause(): Promise<void> {
-    this.#end('pause');
-    await this.#loop;
+    await this.#end('pause');
   }
 
   /** Ends the run here: what was learnt so far is the adapter. */
   async stop(): Promise<void> {
-    if (this.#abort) this.#end('stop');
+    if (this.#abort) await this.#end('stop');
     else if (this.#running().phase !== 'done') {
       await this.#ensureSession();
       await this.#finish();
@@ -164,14 +163,16 @@ export class Studio {
     await this.#loop;
   }
 
-  #end(how: 'pause' | 'stop'): void {
+  /** Ends what is under way, if anything is, and waits for its end. */
+  async #end(how: 'pause' | 'stop'): Promise<void> {
     this.#ending = how;
     this.#abort?.abort();
+    await this.#loop;
+    this.#ending = undefined;
   }
 
   async discard(): Promise<void> {
-    this.#end('stop');
-    await this.#loop;
+    await this.#end('stop');
     await this.#close();
     this.#record = undefined;
     this.#history = [];
@@ -271,7 +272,7 @@ export class Studio {
     try {
       await part();
     } catch (error) {
-      this.#failure = error instanceof Error ? error.message : String(error);
+      this.#failure = inWords(error);
       await this.#close();
       await this.#update({ phase: 'interrupted' }).catch(() => this.#emit({ event: 'run', run: this.#view() }));
     } finally {
@@ -366,6 +367,7 @@ export class Studio {
         dropoutSeed: dropout ? seed : undefined,
         signal: this.#abort.signal,
         onLog: (record) => this.#logged(record, pace),
+        onStep: waiting(device),
         onEvaluate: async ({ step, loss }) => this.#evaluated(step, loss),
         onSave: async ({ step }) => {
           if (this.#record!.tries) await saveRecord((this.#record = { ...this.#record!, tries: 0 }));
@@ -438,6 +440,12 @@ export class Studio {
     const samples = this.#running().samples.map((sample, i) => ({ ...sample, after: after[i] }));
     await this.#update({ phase: 'done' satisfies Phase, samples });
   }
+}
+
+/** A hint for programs is none for a person whose device was lost. */
+function inWords(error: unknown): string {
+  if (error instanceof LowrankError && error.op === 'webgpu') return `${error.op}: ${error.rule}: ${error.facts}`;
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Time left, from the pace of the last steps. */

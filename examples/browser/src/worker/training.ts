@@ -64,6 +64,25 @@ export function loopSettings(settings: RunSettings, asynchronous: boolean): Trai
   };
 }
 
+/** Milliseconds of a step from which the next is not enqueued before it is done. */
+const longStep = 250;
+
+/**
+ * For `onStep`: waits for every step of a device that takes long for one. Nothing is gained by having several under way there, and the page
+ * is drawn, paused and closed the sooner; a browser cannot even let go of a device before it has done what it was given.
+ */
+export function waiting(device: Device): () => Promise<void> {
+  let [long, steps, from] = [true, 0, performance.now()];
+  return async () => {
+    steps++;
+    if (!long && steps < 4) return;
+    await device.synchronize();
+    const now = performance.now();
+    long = (now - from) / steps > longStep;
+    [steps, from] = [0, now];
+  };
+}
+
 /** Steps that are tried: shapes come eagerly, are recorded, are replayed, and make room for others. */
 const triedSteps = 16;
 

@@ -34,12 +34,13 @@ export class Gpu {
         ),
       );
     });
-    void device.lost.then(({ reason, message }) => {
+    // `close` has said so before: a device that is destroyed otherwise is as lost as one whose driver failed.
+    void device.lost.then(({ message }) => {
       this.#lost ??= new LowrankError(
         'webgpu',
-        reason === 'destroyed' ? 'the device was closed' : 'the device was lost',
-        message,
-        reason === 'destroyed' ? '' : 'Open the backend again and resume from the last checkpoint',
+        'the device was lost',
+        message.trim(),
+        'Open the backend again and resume from the last checkpoint',
       );
     });
   }
