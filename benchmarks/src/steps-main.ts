@@ -1,6 +1,6 @@
 /**
  * Whole training steps on one backend, a JSON line a case: node --conditions=source benchmarks/src/steps-main.ts [--backend cuda] [--cases name,…]
- * [--steps 10] [--out FILE]. --layers, --batch, --length and
+ * [--steps 10 [--last 5: those that count]] [--out FILE]. --layers, --batch, --length and
  * --vocabulary make a case smaller.
  */
 import { appendFileSync } from 'node:fs';
@@ -15,6 +15,7 @@ const { values } = parseArgs({
     backend: { type: 'string', default: 'cuda' },
     cases: { type: 'string' },
     steps: { type: 'string', default: '10' },
+    last: { type: 'string' },
     out: { type: 'string' },
     layers: { type: 'string' },
     batch: { type: 'string' },
@@ -125,7 +126,8 @@ for (const name of names) {
       ...(c.offload ? { offload: true } : {}),
       ...(values['chunk-rows'] ? { chunkRows: Number(values['chunk-rows']) } : {}),
     });
-    const median = (list: readonly number[]) => [...list].sort((a, b) => a - b)[list.length >> 1];
+    const all = (list: readonly number[]) => [...list].sort((a, b) => a - b)[list.length >> 1]!;
+    const median = (list: readonly number[]) => all(values.last ? list.slice(-Number(values.last)) : list);
     line = {
       case: name,
       ...made,
@@ -134,13 +136,13 @@ for (const name of names) {
       dtype,
       medianMs: median(r.milliseconds),
       enqueueMs: median(r.enqueueMilliseconds),
-      enqueueShare: median(r.enqueueMilliseconds)! / median(r.milliseconds)!,
-      tokensPerSecond: r.tokensPerSecond,
+      enqueueShare: median(r.enqueueMilliseconds) / median(r.milliseconds),
+      tokensPerSecond: (r.tokensPerSecond * all(r.milliseconds)) / median(r.milliseconds),
       peakGiB: r.peakBytes / 2 ** 30,
       reservedGiB: r.reservedBytes / 2 ** 30,
-      tflops: r.flopsPerSecond / 1e12,
+      tflops: (r.flopsPerSecond * all(r.milliseconds)) / median(r.milliseconds) / 1e12,
       loss: r.loss,
-      milliseconds: r.milliseconds,
+      milliseconds: values.last ? r.milliseconds.slice(-Number(values.last)) : r.milliseconds,
       fallbacks: device.explain(),
       leaked: device.memory().live,
     };

@@ -22,8 +22,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let b_base = P.b_offset + dot(batch, P.b_batch);
   let n0 = group.x * $(BN)u;
   let m0 = group.y * $(BM)u;
+#if SQUARE
+  let tx = id / 32u % ($(BN)u / $(TN)u / 8u) * 8u + id % 8u;
+  let ty = id / 32u / ($(BN)u / $(TN)u / 8u) * 4u + id / 8u % 4u;
+#else
   let tx = id % ($(BN)u / $(TN)u);
   let ty = id / ($(BN)u / $(TN)u);
+#endif
 #for g in 0..$(TMV)
   let row_$(g) = m0 + (ty + $(g)u * ($(BM)u / $(TM)u)) * 4u;
 #endfor

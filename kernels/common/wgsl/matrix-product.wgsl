@@ -35,17 +35,17 @@
         {
 #for j in 0..$(JN)
 #if RIGHT_INNER
-          let right_$(j) = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&right_tile, (right_stage + (n1 + $(j)u * 16u) * right_row + $(k)u * 2u) * $(OFFSET_UNIT)u, right_row * $(STRIDE_UNIT)u);
+          let right_$(j) = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&right_tile, (right_stage + (n1 + $(j)u * 16u) * right_row + $(k)u * 2u) * $(TILE_UNIT)u, right_row * $(TILE_UNIT)u);
 #else
-          let right_$(j) = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&right_tile, (right_stage + $(k)u * 16u * right_row + (n1 + $(j)u * 16u) / 8u) * $(OFFSET_UNIT)u, right_row * $(STRIDE_UNIT)u);
+          let right_$(j) = subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&right_tile, (right_stage + $(k)u * 16u * right_row + (n1 + $(j)u * 16u) / 8u) * $(TILE_UNIT)u, right_row * $(TILE_UNIT)u);
 #endif
 #endfor
 #for i in 0..$(IM)
           {
 #if LEFT_INNER
-            let left_now = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&left_tile, (left_stage + (m1 + $(i)u * 16u) * left_row + $(k)u * 2u) * $(OFFSET_UNIT)u, left_row * $(STRIDE_UNIT)u);
+            let left_now = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&left_tile, (left_stage + (m1 + $(i)u * 16u) * left_row + $(k)u * 2u) * $(TILE_UNIT)u, left_row * $(TILE_UNIT)u);
 #else
-            let left_now = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, col_major>(&left_tile, (left_stage + $(k)u * 16u * left_row + (m1 + $(i)u * 16u) / 8u) * $(OFFSET_UNIT)u, left_row * $(STRIDE_UNIT)u);
+            let left_now = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, col_major>(&left_tile, (left_stage + $(k)u * 16u * left_row + (m1 + $(i)u * 16u) / 8u) * $(TILE_UNIT)u, left_row * $(TILE_UNIT)u);
 #endif
 #for j in 0..$(JN)
             sum_$(i)_$(j) = subgroupMatrixMultiplyAccumulate(left_now, right_$(j), sum_$(i)_$(j));
@@ -63,10 +63,10 @@
 #endif
       if step < steps {
 #for l in 0..$(LEFT_LOADS)
-        left_tile[$(STAGE_NOW) * left_size + left_slot(id + $(l)u * threads)] = next_left_$(l);
+        left_tile_put($(STAGE_NOW) * left_size + left_slot(id + $(l)u * threads), next_left_$(l));
 #endfor
 #for l in 0..$(RIGHT_LOADS)
-        right_tile[$(STAGE_NOW) * right_size + right_slot(id + $(l)u * threads)] = next_right_$(l);
+        right_tile_put($(STAGE_NOW) * right_size + right_slot(id + $(l)u * threads), next_right_$(l));
 #endfor
       }
       workgroupBarrier();

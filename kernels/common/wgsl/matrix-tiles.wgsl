@@ -2,7 +2,6 @@
 // subgroup IM × JN matrices of 16 × 16, and walks the inner axis by BK. Tiles lie in workgroup memory as they lie in memory: rows of BK along
 // the inner axis (INNER), or inner index first; each row has 16 bytes more, which spreads it over the banks. The next tiles are asked for while
 // the present ones are multiplied. STAGES, EXTRA, SPLITS and Params: as in tiles.wgsl.
-// OFFSET_UNIT and STRIDE_UNIT: how many vectors, or numbers, the load function counts by; found out by trial.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -36,8 +35,8 @@ const right_size = $(BK)u * (right_vectors + 1u);
 const left_row = left_vectors + 1u;
 const right_row = right_vectors + 1u;
 
-var<workgroup> left_tile: array<vec4<u32>, $(STAGES)u * left_size>;
-var<workgroup> right_tile: array<vec4<u32>, $(STAGES)u * right_size>;
+#include "common/wgsl/matrix-memory.wgsl" (N = left_tile, SIZE = $(STAGES)u * left_size)
+#include "common/wgsl/matrix-memory.wgsl" (N = right_tile, SIZE = $(STAGES)u * right_size)
 // ROUND matrices of each subgroup on their way out.
 var<workgroup> results: array<f32, $(SUB_M)u * $(SUB_N)u * $(ROUND)u * 256u>;
 var<private> a_base: u32;

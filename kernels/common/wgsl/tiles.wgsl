@@ -93,8 +93,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   b_base = P.b_offset + dot(batch, P.b_batch);
   let n0 = group.x * $(BN)u;
   let m0 = group.y * $(BM)u;
+#if SQUARE
+  // Neighbours, by 32, share 8 columns and 4 rows of parts: loads of a subgroup meet in fewer places.
+  let tx = id / 32u % ($(BN)u / $(TN)u / 8u) * 8u + id % 8u;
+  let ty = id / 32u / ($(BN)u / $(TN)u / 8u) * 4u + id / 8u % 4u;
+#else
   let tx = id % ($(BN)u / $(TN)u);
   let ty = id / ($(BN)u / $(TN)u);
+#endif
 #for i in 0..$(TM)
 #for j in 0..$(TNV)
   var sum_$(i)_$(j) = vec4<f32>();

@@ -1,6 +1,6 @@
 import { nf4Codebook, type View } from '@lowrank/kernels';
-import type { MatrixTile, TileShape } from '../src/gpu/variants.ts';
-import { largeTiles, matrixBytes, matrixCandidates, threadsOf, tileBytes } from '../src/ops/tiles.ts';
+import { type MatrixTile, matrixMemories, type TileShape } from '../src/gpu/variants.ts';
+import { largeTiles, matrixBytes, matrixCandidates, matrixTiles, threadsOf, tileBytes } from '../src/ops/tiles.ts';
 import { type Bench, relativeError } from './measure.ts';
 
 type Float = 'f32' | 'f16' | 'bf16';
@@ -56,9 +56,7 @@ export async function products(bench: Bench, n: number, tiles?: 'matrix' | 'port
     };
     if (!tiles) await measure(kinds);
     else {
-      const chosen = kinds.filter(
-        ([kind]) => kind === (dtype === 'f32' ? 'NN' : 'NT') || (tiles === 'matrix' && kind === 'NN'),
-      );
+      const chosen = kinds.filter(([kind]) => kind === (dtype === 'f32' ? 'NN' : 'NT'));
       await tried(bench, dtype, tiles, (variant) => measure(chosen, variant));
     }
     bench.free(a, b, y);
@@ -81,6 +79,13 @@ async function tried(
       use.matrixTile = tile;
       await measure(`matrix ${text(tile)}`);
     }
+    // Whether a kind of memory is right shows in the error.
+    use.matrixTile = matrixTiles.large;
+    for (const memory of matrix ? (Object.keys(matrixMemories) as (keyof typeof matrixMemories)[]) : []) {
+      use.matrix = { ...matrix!, memory };
+      await measure(`matrix, memory of ${memory}`);
+    }
+    use.matrix = matrix;
     use.matrixTile = undefined;
     return;
   }

@@ -94,7 +94,7 @@ export function createBackend(
   const scratches = { sums: scratch, weights: new Scratch(memory), gradients: new Scratch(memory) };
   const pipelines = new Pipelines(gpu, wgsl);
   const launcher = new Launcher(gpu, stream, pipelines);
-  if (facts.fallback) Object.assign(launcher.variants, { software: true, apart: { f16: 0, f32: 0 } });
+  if (facts.fallback) Object.assign(launcher.variants, { software: true, apart: { f16: 32, f32: 32 } });
   memory.copyBytes = (...call) => copyBytes(launcher, ...call);
   const unpin = memory.unpin.bind(memory);
   const backend: WebGpuBackend = {

@@ -1,6 +1,6 @@
 import { type Backend, f16Code, f16Value, specOf, type View } from '@lowrank/kernels';
 import type { Launcher } from './gpu/launcher.ts';
-import { type AttentionVariant, attentionVariants, type MatrixVariant } from './gpu/variants.ts';
+import { type AttentionVariant, attentionVariants, type MatrixVariant, matrixMemories } from './gpu/variants.ts';
 import { matrixBytes, matrixTiles } from './ops/tiles.ts';
 
 const name = 'subgroup-matrix';
@@ -43,15 +43,10 @@ export async function tryMatrices(backend: Backend, launcher: Launcher, info: Da
             : undefined;
   if (reason) return variants.refuse(name, reason);
   const problems: string[] = [];
-  for (const [offsetUnit, strideUnit] of [
-    [1, 1],
-    [8, 8],
-    [1, 8],
-    [8, 1],
-  ] as const) {
-    const problem = await trial(backend, launcher, { offsetUnit, strideUnit, lanes });
+  for (const memory of Object.keys(matrixMemories) as (keyof typeof matrixMemories)[]) {
+    const problem = await trial(backend, launcher, { memory, lanes });
     if (!problem) return tryAttention(backend, launcher);
-    problems.push(`${offsetUnit}/${strideUnit}: ${problem}`);
+    problems.push(`${memory}: ${problem}`);
   }
   variants.matrix = undefined;
   variants.refuse(name, problems.join('; '));
@@ -93,13 +88,17 @@ async function trial(backend: Backend, launcher: Launcher, variant: MatrixVarian
         attrs: { dtype: 'f32' },
       });
       const got = new Float32Array(Uint8Array.from(await memory.read(y, 0, m * n * 4)).buffer);
+      const wrong: string[] = [];
+      let count = 0;
       for (let i = 0; i < m; i++)
         for (let j = 0; j < n; j++) {
           let sum = 0;
           for (let l = 0; l < k; l++) sum += left(i, l) * right(l, j);
-          if (got[i * n + j] !== sum)
-            return `[${i}, ${j}] is ${got[i * n + j]}, should be ${sum} (${leftInner ? 'inner' : 'outer'}, ${rightInner ? 'inner' : 'outer'})`;
+          if (got[i * n + j] === sum) continue;
+          if (count++ < 3) wrong.push(`[${i}, ${j}] is ${got[i * n + j]}, should be ${sum}`);
         }
+      if (count)
+        return `${count} of ${m * n} (a ${leftInner ? 'inner' : 'outer'}, b ${rightInner ? 'inner' : 'outer'}): ${wrong.join(', ')}`;
     }
     return undefined;
   } catch (error) {

@@ -2,7 +2,13 @@ import { type DType, f16Code, f16Value, specOf, type View } from '@lowrank/kerne
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { adapterFacts, findAdapter, openDevice } from '../src/adapter.ts';
 import { createBackend } from '../src/backend.ts';
-import { type AttentionVariant, attentionVariants, type MatrixTile, Variants } from '../src/gpu/variants.ts';
+import {
+  type AttentionVariant,
+  attentionVariants,
+  type MatrixTile,
+  matrixMemories,
+  Variants,
+} from '../src/gpu/variants.ts';
 import { matrixTiles } from '../src/ops/tiles.ts';
 import { tryMatrices } from '../src/probe.ts';
 import { whyNoAdapter } from './adapter.ts';
@@ -74,7 +80,7 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
   ];
   test('every kind of attention gives what the portable kernels give, packed samples and groups of heads too', async () => {
     const { backend, launcher } = opened;
-    launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };
+    launcher.variants.matrix = { memory: 'vectors', lanes: 32 };
     const [T, H, D] = [128, 4, 16];
     const wave = (count: number, step: number, high: number) => {
       const buffer = backend.memory.allocate(count * 2);
@@ -127,7 +133,12 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
       return [await half(y, H), await half(dq, H), await half(dk, 2), await half(dv, 2)];
     };
     const expected = await outcome(undefined);
-    for (const kind of attentionVariants) {
+    for (const [kind, memory] of [
+      ['wide', 'vectors'],
+      ['narrow', 'vectors'],
+      ['narrow', 'words'],
+    ] as const) {
+      launcher.variants.matrix = { memory, lanes: 32 };
       const before = emulated;
       const got = await outcome(kind);
       expect(emulated, kind).toBeGreaterThan(before);
@@ -142,7 +153,7 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
 
   test('a weight that is dequantized before gives what tiles make of it, pairs too', async () => {
     const { backend, launcher } = opened;
-    launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };
+    launcher.variants.matrix = { memory: 'vectors', lanes: 32 };
     const [rows, width] = [n, 128];
     const count = rows * width;
     const x = matrix(m, width, a, false);
@@ -185,15 +196,20 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
     expect(outcomes[0]!.some((v) => v !== 0)).toBe(true);
   });
 
-  for (const tile of tiles)
-    test(`${Object.values(tile).join('×')}`, async () => {
+  const memories = Object.keys(matrixMemories) as (keyof typeof matrixMemories)[];
+  // Memory of f16 is twice as large here: small tiles alone.
+  const kinds = tiles.flatMap((tile) =>
+    (tile === matrixTiles.small ? memories : memories.slice(0, 1)).map((memory) => ({ tile, memory })),
+  );
+  for (const { tile, memory } of kinds)
+    test(`${Object.values(tile).join('×')}, ${memory}`, async () => {
       const { backend, launcher } = opened;
       const expected = Array.from({ length: m * n }, (_, e) => {
         let sum = 0;
         for (let l = 0; l < k; l++) sum += a(Math.floor(e / n), l) * b(l, e % n);
         return sum;
       });
-      launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };
+      launcher.variants.matrix = { memory, lanes: 32 };
       launcher.variants.matrixTile = tile;
       try {
         for (const [left, right, dtype] of [

@@ -16,7 +16,7 @@ describe('kernels on subgroup matrices are valid', () => {
       const adapter = await findAdapter({ dawn: ['backend=null', 'enable-dawn-features=allow_unsafe_apis'] });
       const device = await openDevice(adapter);
       opened = createBackend(device, adapterFacts(adapter.info, device));
-      opened.launcher.variants.matrix = { offsetUnit: 1, strideUnit: 1, lanes: 32 };
+      opened.launcher.variants.matrix = { memory: 'vectors', lanes: 32 };
       Object.assign(opened.launcher.gpu, { workgroupBytes: 49152 });
     } catch (error) {
       missing = String(error);

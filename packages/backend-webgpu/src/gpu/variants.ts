@@ -1,7 +1,11 @@
-/** How the matrix load function counts: in vectors of the tile, or in numbers. Dawn's versions differ; a trial tells. */
+/**
+ * How workgroup memory is declared that matrices are loaded from: as vectors of eight f16, as words, or as f16. NVIDIA's driver 580 reads zeros
+ * from vectors.
+ */
+export const matrixMemories = { vectors: 1, words: 4, halves: 8 } as const;
+
 export interface MatrixVariant {
-  readonly offsetUnit: 1 | 8;
-  readonly strideUnit: 1 | 8;
+  readonly memory: keyof typeof matrixMemories;
   /** Invocations of a subgroup. */
   readonly lanes: number;
 }
@@ -25,15 +29,14 @@ export interface TileShape {
   readonly TN: number;
   /** Tiles in workgroup memory at a time: one where absent; none where operands are read through caches alone. */
   readonly stages?: 0 | 1 | 2;
+  /** 32 neighbouring invocations take 8 × 4 parts instead of a row of them. */
+  readonly square?: boolean;
   /** The walk over a tile's inner indices is written out. */
   readonly unroll?: boolean;
 }
 
-/**
- * Attention on subgroup matrices. `streamed` takes them straight from memory; `staged` from workgroup memory, four subgroups side by side, or
- * eight (`wide`) going forward.
- */
-export const attentionVariants = ['wide', 'staged', 'streamed'] as const;
+/** Attention on subgroup matrices, going forward with eight subgroups side by side (`wide`) or four. */
+export const attentionVariants = ['wide', 'narrow'] as const;
 export type AttentionVariant = (typeof attentionVariants)[number];
 
 /** Kernel variants beside the portable ones: which are in use, and why others are not. Decided once, by trial, when a backend is opened. */

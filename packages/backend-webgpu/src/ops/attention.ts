@@ -10,7 +10,7 @@ import {
 } from '@lowrank/kernels';
 import type { Arg, Bound, Launcher } from '../gpu/launcher.ts';
 import type { Defines } from '../gpu/source.ts';
-import type { AttentionVariant } from '../gpu/variants.ts';
+import { type AttentionVariant, matrixMemories } from '../gpu/variants.ts';
 import { accessOf, storeOf } from './tiles.ts';
 
 const maxWidth = 256;
@@ -62,8 +62,8 @@ function onVectors(view: View): boolean {
   return view.dtype === 'f16' && d === 1 && [b, t, h].every((s) => s % 8 === 0) && view.byteOffset % 16 === 0;
 }
 
-/** Bytes of workgroup memory of the kernels that keep their rounds there, backward (and forward with four subgroups) or `wide`. */
-function stagedBytes(width: number, wide: boolean): number {
+/** Bytes of workgroup memory of the kernels on subgroup matrices, backward (and forward with four subgroups) or `wide`. */
+function attentionBytes(width: number, wide: boolean): number {
   const tiles = 2 * 32 * (width / 8 + 1) * 16;
   return wide ? tiles + 8 * (2304 + 1280) + 64 : tiles + 4 * (2 * 2304 + 1280) + 576;
 }
@@ -83,18 +83,18 @@ function matrixKind(
   const { attention } = variants;
   if (!attention || rows % 64 !== 0 || columns % 32 !== 0 || width % 16 !== 0 || width > 128) return undefined;
   if (!reads.every((r) => onVectors(r) && writes.every((w) => w.buffer !== r.buffer))) return undefined;
-  if (attention === 'streamed' || stagedBytes(width, false) > gpu.workgroupBytes) return 'streamed';
-  const wide = attention === 'wide' && rows % 128 === 0 && stagedBytes(width, true) <= gpu.workgroupBytes;
-  return wide ? 'wide' : 'staged';
+  if (attentionBytes(width, false) > gpu.workgroupBytes) return undefined;
+  const wide = attention === 'wide' && rows % 128 === 0 && attentionBytes(width, true) <= gpu.workgroupBytes;
+  return wide ? 'wide' : 'narrow';
 }
 
 /** Definitions of the kernels on subgroup matrices. */
-function matrixDefines(launcher: Launcher, kind: AttentionVariant, width: number, subgroups = 4): Defines {
-  const { offsetUnit, strideUnit, lanes } = launcher.variants.matrix!;
+function matrixDefines(launcher: Launcher, width: number, subgroups = 4): Defines {
+  const { memory, lanes } = launcher.variants.matrix!;
   const [threads, DK] = [subgroups * lanes, width / 16];
   return {
-    ...{ THREADS: threads, SUBGROUPS: subgroups, DK, OFFSET_UNIT: offsetUnit, STRIDE_UNIT: strideUnit },
-    ...(kind !== 'streamed' && { STAGED: true, LOADS: Math.ceil((32 * 2 * DK) / threads) }),
+    ...{ THREADS: threads, SUBGROUPS: subgroups, DK, MEMORY: memory, TILE_UNIT: matrixMemories[memory] },
+    ...{ LOADS: Math.ceil((32 * 2 * DK) / threads), ROW_TILES: subgroups / 2 },
     ...{ LOW_0: 0, HIGH_0: 1, LOW_1: 2, HIGH_1: 3 },
   };
 }
@@ -162,9 +162,8 @@ function forward(
   const seen = { STARTS: starts !== undefined, ENDS: ends !== undefined, CAUSAL: attrs.causal, y_STORE: store(y).mode };
   if (kind) {
     const subgroups = kind === 'wide' ? 8 : 4;
-    const file = kind === 'streamed' ? 'attention/matrix.wgsl' : 'attention/staged.wgsl';
-    const matrices = matrixDefines(launcher, kind, d, subgroups);
-    launcher.launch(bound, file, { ...seen, ...matrices }, tq / (16 * subgroups), hq, b);
+    const matrices = matrixDefines(launcher, d, subgroups);
+    launcher.launch(bound, 'attention/matrix.wgsl', { ...seen, ...matrices }, tq / (16 * subgroups), hq, b);
     return;
   }
   const defines: Defines = {
@@ -255,7 +254,7 @@ function gradient(launcher: Launcher, g: Gradient): void {
   const writes = g.x ? [g.u, g.x] : [g.u];
   const columns = g.FOR === 'query' ? g.words[3] : g.words[2];
   const kind = matrixKind(launcher, [g.a, g.b, g.c, g.e], [...writes, g.z], g.rows, columns, g.width);
-  if (kind && kind !== 'streamed') {
+  if (kind) {
     const { x, ...one } = g;
     enqueue(launcher, { ...one, OF: 'gradients' }, kind);
     if (x) enqueue(launcher, { ...one, u: x, OF: 'weights' }, kind);
@@ -281,10 +280,8 @@ function enqueue(launcher: Launcher, g: Gradient & { readonly OF?: string }, kin
     .f32(g.scale);
   const common = { FOR: g.FOR, u_STORE: store(g.u).mode, x_STORE: g.x ? store(g.x).mode : 'each' };
   if (kind) {
-    const staged = kind !== 'streamed';
-    const defines = { ...common, ...(staged && { OF: g.OF! }), ...matrixDefines(launcher, kind, g.width) };
-    const file = staged ? 'attention-backward/staged.wgsl' : 'attention-backward/matrix.wgsl';
-    launcher.launch(bound, file, defines, g.rows / 64, g.heads, g.words[0]);
+    const defines = { ...common, OF: g.OF!, ...matrixDefines(launcher, g.width) };
+    launcher.launch(bound, 'attention-backward/matrix.wgsl', defines, g.rows / 64, g.heads, g.words[0]);
     return;
   }
   const defines: Defines = {

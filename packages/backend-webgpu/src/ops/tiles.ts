@@ -1,7 +1,7 @@
 import { bytesOf, type View } from '@lowrank/kernels';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { Defines } from '../gpu/source.ts';
-import type { MatrixTile, MatrixVariant, TileShape } from '../gpu/variants.ts';
+import { type MatrixTile, type MatrixVariant, matrixMemories, type TileShape } from '../gpu/variants.ts';
 
 /** A matrix as tiles see it: rows along m or n, the other axis inner, or columns of y. Strides in elements; up to two batch axes. */
 export interface Matrix {
@@ -36,24 +36,19 @@ export interface Tile {
 
 /** Tiles for large products, the usual one first; `tune` finds out which suits a device. */
 export const largeTiles: readonly TileShape[] = [
-  { BM: 128, BN: 128, BK: 16, TM: 8, TN: 8 },
+  { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4 },
   { BM: 128, BN: 128, BK: 8, TM: 8, TN: 8 },
   { BM: 128, BN: 64, BK: 16, TM: 8, TN: 8 },
-  { BM: 128, BN: 64, BK: 16, TM: 8, TN: 4 },
-  { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4 },
-  { BM: 64, BN: 64, BK: 16, TM: 4, TN: 4 },
-  { BM: 64, BN: 64, BK: 32, TM: 4, TN: 4 },
-  { BM: 128, BN: 128, BK: 16, TM: 8, TN: 8, stages: 2 },
-  { BM: 128, BN: 128, BK: 8, TM: 8, TN: 8, stages: 2 },
-  { BM: 128, BN: 128, BK: 8, TM: 8, TN: 8, stages: 2, unroll: true },
-  { BM: 128, BN: 128, BK: 16, TM: 8, TN: 8, unroll: true },
-  { BM: 128, BN: 64, BK: 16, TM: 8, TN: 8, stages: 2 },
-  { BM: 128, BN: 64, BK: 16, TM: 8, TN: 8, stages: 2, unroll: true },
-  { BM: 128, BN: 128, BK: 8, TM: 16, TN: 8, stages: 2 },
-  { BM: 128, BN: 64, BK: 4, TM: 8, TN: 4, stages: 0 },
-  { BM: 64, BN: 64, BK: 4, TM: 8, TN: 4, stages: 0 },
   { BM: 64, BN: 64, BK: 4, TM: 4, TN: 4, stages: 0 },
-  { BM: 64, BN: 128, BK: 4, TM: 4, TN: 8, stages: 0 },
+  { BM: 64, BN: 64, BK: 4, TM: 8, TN: 4, stages: 0 },
+  { BM: 32, BN: 32, BK: 4, TM: 4, TN: 4, stages: 0 },
+  { BM: 128, BN: 64, BK: 4, TM: 8, TN: 4, stages: 0, square: true },
+  { BM: 64, BN: 128, BK: 4, TM: 4, TN: 8, stages: 0, square: true },
+  { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4, square: true },
+  { BM: 128, BN: 128, BK: 8, TM: 8, TN: 8, square: true },
+  { BM: 128, BN: 128, BK: 8, TM: 8, TN: 8, square: true, stages: 2 },
+  { BM: 128, BN: 128, BK: 8, TM: 8, TN: 8, square: true, unroll: true },
+  { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4, square: true, stages: 2, unroll: true },
 ];
 const middle: TileShape = { BM: 64, BN: 64, BK: 16, TM: 8, TN: 4 };
 const low: TileShape = { BM: 32, BN: 64, BK: 16, TM: 4, TN: 4 };
@@ -80,12 +75,12 @@ const made = new WeakMap<object, Tile>();
 export function portableTile(shape: TileShape): Tile {
   let tile = made.get(shape);
   if (tile) return tile;
-  const { BM, BN, BK, TM, TN, stages = 1, unroll = false } = shape;
+  const { BM, BN, BK, TM, TN, stages = 1, unroll = false, square = false } = shape;
   const threads = threadsOf(shape);
   const loads = Math.ceil((((BM + BN) / 4) * (BK / 4)) / threads);
   const defines: Record<string, number | boolean> = {
     ...{ THREADS: threads, BM, BN, BK, TM, TN, TMV: TM / 4, TNV: TN / 4, BK_BLOCKS: BK / 4, LOADS: loads },
-    ...{ STAGES: stages, UNROLL: unroll },
+    ...{ STAGES: stages, UNROLL: unroll, SQUARE: square },
   };
   for (let i = 0; i < TM; i++) defines[`VECTOR_OF_${i}`] = i >> 2;
   made.set(shape, (tile = { BM, BN, BK, kind: stages === 0 ? 'direct' : 'memory', defines }));
@@ -104,12 +99,10 @@ export const matrixCandidates: readonly MatrixTile[] = [
   { BM: 128, BN: 128, BK: 32, M: 2, N: 4, stages: 2 },
   { BM: 128, BN: 128, BK: 64, M: 2, N: 4, stages: 1 },
   { BM: 128, BN: 128, BK: 32, M: 2, N: 2, stages: 1 },
-  { BM: 128, BN: 128, BK: 32, M: 2, N: 2, stages: 2 },
   { BM: 256, BN: 128, BK: 32, M: 4, N: 4, stages: 1 },
   { BM: 128, BN: 256, BK: 32, M: 2, N: 4, stages: 1 },
   { BM: 128, BN: 64, BK: 32, M: 2, N: 2, stages: 2 },
   matrixTiles.small,
-  { BM: 64, BN: 64, BK: 64, M: 2, N: 2, stages: 1 },
 ];
 
 /** Bytes of workgroup memory, whichever way the operands lie, when each subgroup sends out `round` matrices at a time. */
@@ -119,16 +112,24 @@ export function matrixBytes({ BM, BN, BK, M, N, stages }: MatrixTile, round = 1)
 }
 
 /** The kernel of `common/wgsl/matrix-tiles.wgsl`. */
-export function matrixTile(gpu: Gpu, { offsetUnit, strideUnit, lanes }: MatrixVariant, shape: MatrixTile): Tile {
+export function matrixTile(gpu: Gpu, { memory, lanes }: MatrixVariant, shape: MatrixTile): Tile {
   let tile = made.get(shape);
-  if (tile && tile.defines.OFFSET_UNIT === offsetUnit && tile.defines.STRIDE_UNIT === strideUnit) return tile;
+  if (tile?.defines.MEMORY === memory) return tile;
   const { BM, BN, BK, M, N, stages } = shape;
   const threads = M * N * lanes;
   const JN = BN / N / 16;
   const round = JN % 2 === 0 && matrixBytes(shape, 2) <= gpu.workgroupBytes ? 2 : 1;
-  const defines: Record<string, number> = {
-    ...{ THREADS: threads, BM, BN, BK, SUB_M: M, SUB_N: N, STAGES: stages, OFFSET_UNIT: offsetUnit },
-    ...{ STRIDE_UNIT: strideUnit, IM: BM / M / 16, JN, BK_MATRICES: BK / 16, ROUND: round, ROUNDS: JN / round },
+  const defines: Record<string, string | number> = {
+    ...{ THREADS: threads, BM, BN, BK, SUB_M: M, SUB_N: N, STAGES: stages },
+    ...{
+      MEMORY: memory,
+      TILE_UNIT: matrixMemories[memory],
+      IM: BM / M / 16,
+      JN,
+      BK_MATRICES: BK / 16,
+      ROUND: round,
+      ROUNDS: JN / round,
+    },
     ...{ LEFT_LOADS: (BM * BK) / 8 / threads, RIGHT_LOADS: (BN * BK) / 8 / threads },
   };
   for (let j = 0; j < JN; j++) defines[`COLUMN_${Math.floor(j / round)}_${j % round}`] = j;
