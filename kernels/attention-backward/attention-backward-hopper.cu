@@ -299,6 +299,7 @@ template <int T, int D> DEVICE void dkdvHopper(const TensorMap& mdy, const Tenso
         weights(steps[stage]);
         wgmmaWait<1>();
         wgmmaPin(gradK);
+        __syncwarp();  // the other lanes have read the step
         if (lane == 0) barrierArrive(&barriers.empty[before]);
         packLeft<T>(p, sc);
         weightedSum<T, D, step>(gradV, p, g);

@@ -150,6 +150,7 @@ async function train(): Promise<void> {
 }
 
 async function tooMuch(): Promise<void> {
+  model.prepare(o.length); // the rotation tables stay
   const before = device.memory();
   // The driver without a GPU: as if others held all the rest for a while.
   process.env.FAKE_CUDA_MEMORY = String(cuda.native.deviceStatus(cuda.handle).deviceBytes + 1e6);

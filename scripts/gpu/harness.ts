@@ -1,7 +1,7 @@
 /**
  * Stands in for vitest where it is not installed: registers suites in order, runs them one by one, prints what fails, and leaves a line a
  * test in the file that `LOWRANK_RECORD` names. Filter: `LOWRANK_FILTER` (a part of the full name). `LOWRANK_SHARD=2/5` runs the second
- * of five parts of the suite, so that several processes share it.
+ * of five parts of the suite, so that several processes share it. `LOWRANK_VERBOSE=1` names each test before it runs.
  */
 import { appendFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
@@ -183,6 +183,7 @@ export async function run(): Promise<void> {
       // Neighbours, which share kernels, stay together.
       if (Math.floor(count++ / 8) % parts !== part - 1 && !path.includes('in the end')) continue;
       const began = performance.now();
+      if (process.env.LOWRANK_VERBOSE === '1') console.log(name);
       try {
         for (const hook of each) await hook(context);
         try {

@@ -1,5 +1,6 @@
 // A list of commands, packed by JavaScript (src/commands.ts) and run in one call. Records are 8-byte aligned, little endian,
 // and begin with { u32 op, u32 bytes }. Every record is checked before it reaches the driver.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -145,10 +146,15 @@ void launch(Run& run, Reader& r) {
   size_t argSize = argBytes;
   void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, args, CU_LAUNCH_PARAM_BUFFER_SIZE, &argSize, CU_LAUNCH_PARAM_END};
   // Parameters aligned to 64 bytes do not begin where a packed buffer is copied to: these are given one by one.
+  // What the command leaves out is read as zeros.
+  static uint8_t absent[4096];
   void* params[64];
   if (mapped) {
+    std::fill(std::begin(params), std::end(params), static_cast<void*>(absent));
     size_t count = 0, first = 0, offset = 0, bytes = 0;
-    while (count < 64 && run.cu.funcGetParamInfo && run.cu.funcGetParamInfo(f->function, count, &offset, &bytes) == CUDA_SUCCESS) {
+    // As many parameters as the packed bytes hold: asking for one more is an error of the driver, which a sanitizer would report.
+    while (count < 64 && offset - first + bytes < argBytes && run.cu.funcGetParamInfo &&
+           run.cu.funcGetParamInfo(f->function, count, &offset, &bytes) == CUDA_SUCCESS) {
       if (count == 0) first = offset;
       if (offset - first + bytes > argBytes) raise(run.env, op, "LOWRANK_BAD_COMMANDS", "the parameters are too short");
       params[count++] = args + (offset - first);

@@ -225,7 +225,8 @@ void copyBytes(void* to, const void* from, size_t bytes) {
     std::memcpy(to, from, bytes);
     return;
   }
-  const size_t share = (bytes / parts + 4095) / 4096 * 4096;
+  // Rounded up twice: parts × share covers all bytes.
+  const size_t share = ((bytes + parts - 1) / parts + 4095) / 4096 * 4096;
   const auto part = [=](size_t i) {
     const size_t at = i * share;
     if (at < bytes) std::memcpy(static_cast<uint8_t*>(to) + at, static_cast<const uint8_t*>(from) + at, std::min(share, bytes - at));

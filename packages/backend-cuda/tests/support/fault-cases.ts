@@ -169,8 +169,7 @@ export async function outOfMemory(place: Place, settings: object): Promise<Outco
       /out of device memory: asked [\d.]+ [MG]iB for \w+; held: .*weights [\d.]+ [MG]iB.*Lower the batch size/.test(
         error,
       ) &&
-      // A longer rotation table may stay.
-      after - before < 65536 &&
+      after === before &&
       run.value('finite') === true &&
       run.code === 0,
   };
