@@ -113,6 +113,68 @@ const profile = z.looseObject({
   microseconds: count,
 });
 
+/** Memory of a whole step: what the driver misses, what the pool counts, and what the forecast said without running. GiB. */
+const memory = z.looseObject({
+  ...stamp,
+  kind: z.literal('memory'),
+  name: z.string(),
+  driverGiB: count,
+  reservedGiB: count,
+  forecastReservedGiB: count,
+  liveGiB: count,
+  forecastLiveGiB: count,
+});
+
+/** A checkpoint on its way to the device. Bytes, seconds; host memory of the process at its highest. */
+const checkpoint = z.looseObject({
+  ...stamp,
+  kind: z.literal('checkpoint'),
+  name: z.string(),
+  bytes: count,
+  seconds: count,
+  gigabytesPerSecond: count,
+  goal: count.optional(),
+  residentHighest: count,
+});
+
+/** A rate that the machine gives, beside which others are read. */
+const ceiling = z.looseObject({ ...stamp, kind: z.literal('ceiling'), name: z.string(), gigabytesPerSecond: count });
+
+/** What was done to a process that trains, and whether all came of it that must. */
+const fault = z.looseObject({ ...stamp, kind: z.literal('fault'), name: z.string(), ok: z.boolean() });
+
+/** The conformance suite under one tool of compute-sanitizer; `findings` are its errors and hazards. */
+const sanitize = z.looseObject({
+  ...stamp,
+  kind: z.literal('sanitize'),
+  tool: z.string(),
+  passed: count,
+  findings: count,
+});
+
+/** Tests of a suite that was run to its end. */
+const suite = z.looseObject({
+  ...stamp,
+  kind: z.literal('suite'),
+  name: z.string(),
+  passed: count,
+  failed: count,
+  skipped: count,
+});
+
+export type MemoryLine = z.infer<typeof memory>;
+export type CheckpointLine = z.infer<typeof checkpoint>;
+export type FaultLine = z.infer<typeof fault>;
+export type SanitizeLine = z.infer<typeof sanitize>;
+export type SuiteLine = z.infer<typeof suite>;
+/** Lines that say what holds on a machine, by kind. */
+export interface Checks {
+  readonly memory: readonly MemoryLine[];
+  readonly checkpoint: readonly CheckpointLine[];
+  readonly fault: readonly FaultLine[];
+  readonly sanitize: readonly SanitizeLine[];
+  readonly suite: readonly SuiteLine[];
+}
 export type KernelLine = z.infer<typeof kernel>;
 export type StepLine = z.infer<typeof step>;
 export type QualityLine = z.infer<typeof quality>;
@@ -126,6 +188,7 @@ export interface GpuLines {
   readonly steps: readonly StepLine[];
   readonly qualities: readonly QualityLine[];
   readonly quoted: readonly QuotedLine[];
+  readonly checks: Checks;
   /** Lines in all, those of other kinds too. */
   readonly count: number;
 }
@@ -136,6 +199,13 @@ export function readGpuLines(path: string): GpuLines {
   const steps: StepLine[] = [];
   const qualities: QualityLine[] = [];
   const quotes: QuotedLine[] = [];
+  const checks = {
+    memory: [] as MemoryLine[],
+    checkpoint: [] as CheckpointLine[],
+    fault: [] as FaultLine[],
+    sanitize: [] as SanitizeLine[],
+    suite: [] as SuiteLine[],
+  };
   const lines = readFileSync(path, 'utf8').split('\n').filter(Boolean);
   for (const [i, line] of lines.entries()) {
     const value = JSON.parse(line) as { kind?: string; event?: string; error?: unknown; case?: string };
@@ -153,10 +223,16 @@ export function readGpuLines(path: string): GpuLines {
     else if (value.kind === 'quoted') quotes.push(one(quoted));
     else if (value.kind === 'test') one(test);
     else if (value.kind === 'profile') one(profile);
+    else if (value.kind === 'memory') checks.memory.push(one(memory));
+    else if (value.kind === 'checkpoint') checks.checkpoint.push(one(checkpoint));
+    else if (value.kind === 'ceiling') one(ceiling);
+    else if (value.kind === 'fault') checks.fault.push(one(fault));
+    else if (value.kind === 'sanitize') checks.sanitize.push(one(sanitize));
+    else if (value.kind === 'suite') checks.suite.push(one(suite));
     else if (value.event) one(evaluation);
     else if (value.case !== undefined && typeof value.error === 'string') one(failedStep);
     else steps.push(one(step));
   }
   const { gpu, at } = JSON.parse(lines[0] ?? '{"gpu":"unknown","at":""}') as { gpu: string; at: string };
-  return { gpu, at, kernels, steps, qualities, quoted: quotes, count: lines.length };
+  return { gpu, at, kernels, steps, qualities, quoted: quotes, checks, count: lines.length };
 }

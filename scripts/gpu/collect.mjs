@@ -1,8 +1,8 @@
 /**
  * Puts the records of a run into benchmarks/records/: node scripts/gpu/collect.mjs FOLDER [NAME]. Each .jsonl of the folder becomes
- * NAME-<file>.jsonl; NAME is the GPU's name and the day where it is not given.
+ * <GPU>/<NAME>-<file>.jsonl; NAME is the day where it is not given. A file that is there is never written over.
  */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { constants, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -16,10 +16,8 @@ mkdirSync(records, { recursive: true });
 const files = readdirSync(folder).filter((f) => f.endsWith('.jsonl'));
 const first = files.length > 0 ? JSON.parse(readFileSync(join(folder, files[0]), 'utf8').split('\n')[0]) : {};
 const slug = (text) => text.toLowerCase().replace(/[^a-z0-9]+/g, '-');
-const name = given ?? `${slug(first.gpu || 'gpu')}-${(first.at ?? 'unknown').slice(0, 10)}`;
-let count = 0;
-for (const file of files) {
-  copyFileSync(join(folder, file), join(records, `${name}-${file}`));
-  count++;
-}
-console.log(`${count} records: benchmarks/records/${name}-*.jsonl`);
+const to = join(records, slug(first.gpu || 'gpu'));
+mkdirSync(to, { recursive: true });
+const name = given ?? (first.at ?? 'unknown').slice(0, 10);
+for (const file of files) copyFileSync(join(folder, file), join(to, `${name}-${file}`), constants.COPYFILE_EXCL);
+console.log(`${files.length} records: ${to}/${name}-*.jsonl`);

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { type GpuLines, readGpuLines } from '../gpu-lines.ts';
 import { growths } from '../growth.ts';
 import { type BenchRecord, type Measured, readRecords } from '../record.ts';
+import { checksText } from './checks.ts';
 import { shortName, statusWord } from './format.ts';
 import { kernelLosses, kernelTable, newestKernels } from './kernels.ts';
 import { byOp, growthTable, loadTable, losses, methodWords, opsTable, qualityLines, qualityTable } from './markdown.ts';
@@ -87,6 +88,7 @@ export function machineSection({ name, records, lines }: Machine): Section {
     steps,
   );
   const qualities = lines.flatMap((l) => l.qualities);
+  const checks = checksText(lines);
   const points = seriesPoints(told);
   const [inSeries, whole] = [true, false].map((yes) => steps.filter(({ now }) => points.has(now.name) === yes)) as [
     Step[],
@@ -134,6 +136,7 @@ export function machineSection({ name, records, lines }: Machine): Section {
           kernelTable(kernels),
         ]
       : []),
+    ...(checks ? ['### Checked beside speed', checks] : []),
     ...(compared
       ? ['### Where we lose', behind.join('\n') || 'In none of the cases that others were measured on.']
       : []),

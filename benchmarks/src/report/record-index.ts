@@ -30,18 +30,29 @@ function recordRow(path: string, file: string): string[] {
 }
 
 function gpuRow(path: string, file: string): string[] {
-  const { kernels, steps, qualities, quoted, count } = readGpuLines(path);
+  const { kernels, steps, qualities, quoted, checks, count } = readGpuLines(path);
   const first = JSON.parse(readFileSync(path, 'utf8').split('\n', 1)[0]!) as { gpu: string; driver?: string };
   const lines = readFileSync(path, 'utf8')
     .split('\n')
     .filter(Boolean)
     .map((l) => JSON.parse(l) as { commit?: string; command?: string });
+  const checked = [
+    [checks.memory.length, 'peaks of memory'],
+    [checks.checkpoint.length, 'checkpoints'],
+    [checks.fault.length, 'faults'],
+    [checks.sanitize.length, 'runs of compute-sanitizer'],
+    [checks.suite.length, 'suites'],
+  ] as const;
   const kinds = [
     [kernels.length, 'kernels'],
     [steps.length, 'training steps'],
     [qualities.length, 'held-out losses'],
     [quoted.length, 'figures of other libraries'],
-    [count - kernels.length - steps.length - qualities.length - quoted.length, 'tests and evaluations'],
+    ...checked,
+    [
+      count - [kernels, steps, qualities, quoted, ...Object.values(checks)].reduce((n, l) => n + l.length, 0),
+      'tests, evaluations and ceilings',
+    ],
   ] as const;
   return [
     `\`${file}\``,

@@ -134,7 +134,7 @@ export async function signalled(
   const codes = killed ? [null, 0] : twice ? [130, 0] : [0];
   return {
     signal,
-    at,
+    step: at,
     milliseconds,
     twice: twice ?? false,
     exit: run.code,
