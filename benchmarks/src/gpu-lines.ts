@@ -100,7 +100,10 @@ const test = z.looseObject({
   status: z.enum(['passed', 'failed', 'skipped']),
 });
 
-/** One kernel of a step, by Nsight Compute: alone on the GPU, at full clocks. */
+/**
+ * One kernel of a step, by Nsight Compute, alone on the GPU, at full clocks; or the `count` launches of a kernel and size by the device's
+ * timestamps, and their mean.
+ */
 const profile = z.looseObject({
   ...stamp,
   kind: z.literal('profile'),
@@ -110,6 +113,7 @@ const profile = z.looseObject({
   order: count,
   kernel: z.string(),
   grid: z.string(),
+  count: count.optional(),
   microseconds: count,
 });
 

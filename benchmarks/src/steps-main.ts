@@ -1,10 +1,11 @@
 /**
  * Whole training steps on one backend, a JSON line a case: node --conditions=source benchmarks/src/steps-main.ts [--backend cuda] [--cases name,…]
- * [--steps 10 [--last 5: those that count]] [--out FILE]. --layers, --batch, --length and
- * --vocabulary make a case smaller.
+ * [--steps 10 [--last 5: those that count]] [--out FILE]. --layers, --batch, --length and --vocabulary make a case smaller. --profile FILE adds
+ * a line for each kernel and size of the step before those that count, where the backend has timestamps.
  */
 import { appendFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import type { DispatchTime, WebGpuBackend } from '@lowrank/backend-webgpu';
 import type { Backend, FloatDType, RecomputePolicy } from '@lowrank/tensor';
 import { Device } from '@lowrank/tensor';
 import { type ShapeName, shapeOf } from './shapes.ts';
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     vocabulary: { type: 'string' },
     dtype: { type: 'string' },
     'chunk-rows': { type: 'string' },
+    profile: { type: 'string' },
   },
 });
 
@@ -96,6 +98,26 @@ async function open(name: string): Promise<Backend> {
   throw new TypeError(`no backend of this name: ${name}`);
 }
 
+/** A backend that times each dispatch. */
+type Profiled = Backend & Pick<WebGpuBackend, 'profile'>;
+
+/** Lines of a profile: dispatches of one kernel and size together, the dearest first. */
+function profileLines(name: string, times: readonly DispatchTime[]): object[] {
+  const kinds = new Map<string, { order: number; count: number; microseconds: number }>();
+  for (const [order, { op, file, groups, nanoseconds }] of times.entries()) {
+    const key = `${op} ${file} ${groups.join(',')}`;
+    const kind = kinds.get(key) ?? { order, count: 0, microseconds: 0 };
+    kinds.set(key, { ...kind, count: kind.count + 1, microseconds: kind.microseconds + nanoseconds / 1000 });
+  }
+  return [...kinds]
+    .sort(([, a], [, b]) => b.microseconds - a.microseconds)
+    .map(([key, { order, count, microseconds }]) => {
+      const [part, kernel, grid] = key.split(' ');
+      const mean = Math.round((microseconds / count) * 10) / 10;
+      return { kind: 'profile', case: name, part, order, kernel, grid, count, microseconds: mean };
+    });
+}
+
 const names = values.cases ? values.cases.split(',') : Object.keys(cases);
 for (const name of names) {
   const c = cases[name];
@@ -111,6 +133,11 @@ for (const name of names) {
     command: `steps-main ${process.argv.slice(2).join(' ')}`,
   };
   let line: object;
+  const { profile } = device.backend as Partial<Profiled>;
+  const profiled = values.profile && profile ? Number(values.steps) - Number(values.last ?? 1) - 1 : undefined;
+  let timed = 0;
+  let stop: (() => Promise<DispatchTime[]>) | undefined;
+  let times: Promise<DispatchTime[]> | undefined;
   try {
     const shape = shapeOf(c.shape, values.layers ? Number(values.layers) : undefined);
     const config = values.vocabulary ? { ...shape, vocabSize: Number(values.vocabulary) } : shape;
@@ -125,7 +152,18 @@ for (const name of names) {
       steps: Number(values.steps),
       ...(c.offload ? { offload: true } : {}),
       ...(values['chunk-rows'] ? { chunkRows: Number(values['chunk-rows']) } : {}),
+      next: async () => {
+        if (timed === profiled) stop = profile!();
+        return true;
+      },
+      onTimed: () => {
+        timed++;
+        times ??= stop?.();
+      },
     });
+    if (times)
+      for (const part of profileLines(name, await times))
+        appendFileSync(values.profile!, `${JSON.stringify({ ...part, ...made })}\n`);
     const all = (list: readonly number[]) => [...list].sort((a, b) => a - b)[list.length >> 1]!;
     const median = (list: readonly number[]) => all(values.last ? list.slice(-Number(values.last)) : list);
     line = {

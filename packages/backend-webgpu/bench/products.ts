@@ -1,6 +1,6 @@
 import { nf4Codebook, type View } from '@lowrank/kernels';
 import { type MatrixTile, matrixMemories, type TileShape } from '../src/gpu/variants.ts';
-import { largeTiles, matrixBytes, matrixCandidates, matrixTiles, threadsOf, tileBytes } from '../src/ops/tiles.ts';
+import { largeTiles, matrixCandidates, matrixFits, matrixTiles, threadsOf, tileBytes } from '../src/ops/tiles.ts';
 import { type Bench, relativeError } from './measure.ts';
 
 type Float = 'f32' | 'f16' | 'bf16';
@@ -56,8 +56,13 @@ export async function products(bench: Bench, n: number, tiles?: 'matrix' | 'port
     };
     if (!tiles) await measure(kinds);
     else {
-      const chosen = kinds.filter(([kind]) => kind === (dtype === 'f32' ? 'NN' : 'NT'));
-      await tried(bench, dtype, tiles, (variant) => measure(chosen, variant));
+      const layouts = tiles === 'matrix' ? ['NT', 'NN'] : [dtype === 'f32' ? 'NN' : 'NT'];
+      await tried(bench, dtype, tiles, (variant, only = layouts) =>
+        measure(
+          kinds.filter(([kind]) => only.includes(kind)),
+          variant,
+        ),
+      );
     }
     bench.free(a, b, y);
   }
@@ -68,14 +73,14 @@ async function tried(
   bench: Bench,
   dtype: Float,
   kind: 'matrix' | 'portable',
-  measure: (variant: string) => Promise<void>,
+  measure: (variant: string, layouts?: readonly string[]) => Promise<void>,
 ): Promise<void> {
   const { variants: use, gpu } = bench.launcher;
   const { maxComputeInvocationsPerWorkgroup: most } = bench.backend.device.limits;
   const { matrix, tile: before } = use;
   if (kind === 'matrix') {
     for (const tile of matrix ? matrixCandidates : []) {
-      if (matrixBytes(tile) > gpu.workgroupBytes || tile.M * tile.N * matrix!.lanes > most) continue;
+      if (!matrixFits(gpu, matrix!, tile)) continue;
       use.matrixTile = tile;
       await measure(`matrix ${text(tile)}`);
     }
@@ -83,7 +88,7 @@ async function tried(
     use.matrixTile = matrixTiles.large;
     for (const memory of matrix ? (Object.keys(matrixMemories) as (keyof typeof matrixMemories)[]) : []) {
       use.matrix = { ...matrix!, memory };
-      await measure(`matrix, memory of ${memory}`);
+      await measure(`matrix, memory of ${memory}`, ['NT']);
     }
     use.matrix = matrix;
     use.matrixTile = undefined;

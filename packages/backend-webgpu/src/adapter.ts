@@ -1,5 +1,5 @@
 import { LowrankError } from '@lowrank/kernels';
-import type { TileShape } from './gpu/variants.ts';
+import type { Layout, MatrixTile, TileShape } from './gpu/variants.ts';
 import { nodeProcess } from './node-process.ts';
 
 /** Optional features that kernels have variants for. */
@@ -15,6 +15,8 @@ const known: readonly WebGpuFeature[] = [
 export interface Tuning {
   /** The portable tile of large products. */
   readonly large: TileShape;
+  /** On subgroup matrices, the tile of each layout; absent where the device has none. */
+  readonly matrix?: { readonly [L in Layout]?: MatrixTile };
 }
 
 export interface WebGpuOptions {

@@ -14,7 +14,7 @@ import { WebGpuMemory } from './gpu/memory.ts';
 import { Pipelines } from './gpu/pipelines.ts';
 import { Scratch } from './gpu/scratch.ts';
 import { Stream } from './gpu/stream.ts';
-import { deviceTime } from './gpu/timing.ts';
+import { type DispatchTime, deviceTime, needTimestamps, Profile } from './gpu/timing.ts';
 import { tryHalf } from './half.ts';
 import { attentionOps } from './ops/attention.ts';
 import { copyBytes, elementwisePrimitives } from './ops/elementwise.ts';
@@ -41,6 +41,11 @@ export interface WebGpuBackend extends Backend {
    * `timestamp-query`.
    */
   gpuTime(fn: () => void): Promise<number>;
+  /**
+   * Times each dispatch from now on by itself, which makes all of them slower; what it returns ends that and tells. Throws a LowrankError
+   * without the feature `timestamp-query`.
+   */
+  profile(): () => Promise<DispatchTime[]>;
 }
 
 /** Opens a backend on WebGPU. Throws a LowrankError that says why there is no device. */
@@ -52,6 +57,7 @@ export async function webgpuBackend(options: WebGpuOptions = {}): Promise<WebGpu
   launcher.variants.large = options.tuning?.large;
   await tryHalf(backend, launcher);
   await tryMatrices(backend, launcher, info);
+  launcher.variants.useTiles(options.tuning?.matrix);
   return backend;
 }
 
@@ -91,7 +97,8 @@ export function createBackend(
   const stream = new Stream(gpu);
   const memory = new WebGpuMemory(gpu, stream);
   const scratch = new Scratch(memory);
-  const scratches = { sums: scratch, weights: new Scratch(memory), gradients: new Scratch(memory) };
+  const another = () => new Scratch(memory);
+  const scratches = { sums: scratch, weights: another(), pairs: another(), gradients: another() };
   const pipelines = new Pipelines(gpu, wgsl);
   const launcher = new Launcher(gpu, stream, pipelines);
   if (facts.fallback) Object.assign(launcher.variants, { software: true, apart: { f16: 32, f32: 32 } });
@@ -141,6 +148,17 @@ export function createBackend(
     variants: () => launcher.variants.list(),
     tune: () => tune(backend, launcher),
     gpuTime: (fn) => deviceTime(gpu, stream, fn),
+    profile: () => {
+      needTimestamps(gpu, 'profile');
+      stream.flush();
+      const profile = (stream.profile = new Profile(device));
+      return async () => {
+        stream.profile = undefined;
+        const times = await profile.read(stream);
+        await gpu.settle();
+        return times;
+      };
+    },
   };
   return { backend, launcher };
 }

@@ -1,7 +1,13 @@
 import { type Backend, f16Code, f16Value, specOf, type View } from '@lowrank/kernels';
 import type { Launcher } from './gpu/launcher.ts';
-import { type AttentionVariant, attentionVariants, type MatrixVariant, matrixMemories } from './gpu/variants.ts';
-import { matrixBytes, matrixTiles } from './ops/tiles.ts';
+import {
+  type AttentionVariant,
+  attentionVariants,
+  type Layout,
+  type MatrixVariant,
+  matrixMemories,
+} from './gpu/variants.ts';
+import { matrixBytes, matrixTiles, usualMatrixTile } from './ops/tiles.ts';
 
 const name = 'subgroup-matrix';
 /** Sizes of the trial product. */
@@ -66,10 +72,11 @@ async function trial(backend: Backend, launcher: Launcher, variant: MatrixVarian
   const buffers = [memory.allocate(m * k * 2), memory.allocate(n * k * 2), memory.allocate(m * n * 4)] as const;
   const [a, b, y] = buffers;
   try {
+    const usual = (layout: Layout) => usualMatrixTile(launcher.gpu, variant, layout);
     for (const [leftInner, rightInner, tile] of [
-      [true, true, matrixTiles.large],
-      [true, false, matrixTiles.large],
-      [false, true, matrixTiles.large],
+      [true, true, usual('NT')],
+      [true, false, usual('NN')],
+      [false, true, usual('TT')],
       [true, true, matrixTiles.small],
     ] as const) {
       launcher.variants.matrixTile = tile;

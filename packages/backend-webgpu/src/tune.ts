@@ -1,50 +1,97 @@
-import { type Backend, specOf, type View } from '@lowrank/kernels';
+import { type Backend, type DType, specOf, type View } from '@lowrank/kernels';
 import type { Tuning } from './adapter.ts';
 import type { Launcher } from './gpu/launcher.ts';
-import type { TileShape } from './gpu/variants.ts';
-import { largeTiles, threadsOf, tileBytes } from './ops/tiles.ts';
+import { type Layout, layouts, type MatrixTile } from './gpu/variants.ts';
+import { largeTiles, matrixCandidates, matrixFits, threadsOf, tileBytes } from './ops/tiles.ts';
 
 /** Milliseconds that a trial should take at least, so that the clock's grain does not count. */
 const enough = 5;
+/** Milliseconds from the first trial of a candidate to the last: drivers run a pipeline before it is optimised, and put the better one in its place. */
+const optimising = 2000;
 
-/** Times a large product by each tile that fits the device; the fastest is used from then on. */
+/** Times large products by each tile that fits the device, those on subgroup matrices in each layout; the fastest are used from then on. */
 export async function tune(backend: Backend, launcher: Launcher): Promise<Tuning> {
   const { gpu, variants } = launcher;
   const { limits } = gpu.device;
-  const candidates = largeTiles.filter(
+  const { tile: before, matrix, matrixTile } = variants;
+  const portable = largeTiles.filter(
     (t) => tileBytes(t) <= gpu.workgroupBytes && threadsOf(t) <= limits.maxComputeInvocationsPerWorkgroup,
   );
-  const before = variants.tile;
-  let side = 128;
-  let best: { tile: TileShape; ms: number } | undefined;
+  const chosen: { -readonly [L in Layout]?: MatrixTile } = {};
   try {
-    variants.tile = candidates[0];
-    while (side < 2048 && (await time(backend, side)) < enough) side *= 2;
-    for (const tile of candidates) {
+    variants.matrix = undefined;
+    const large = await fastest(backend, portable, 'f32', 'NN', (tile) => {
       variants.tile = tile;
-      const ms = await time(backend, side);
-      if (!best || ms < best.ms) best = { tile, ms };
-    }
-  } finally {
+    });
     variants.tile = before;
+    variants.matrix = matrix;
+    if (matrix)
+      for (const layout of layouts) {
+        const tiles = matrixCandidates.filter((t) => matrixFits(gpu, matrix, t));
+        chosen[layout] = await fastest(backend, tiles, 'f16', layout, (tile) => {
+          variants.matrixTile = tile;
+        });
+      }
+    variants.large = large;
+    const tuning = { large, ...(matrix && { matrix: chosen }) };
+    variants.matrixTile = matrixTile;
+    variants.useTiles(tuning.matrix);
+    return tuning;
+  } finally {
+    Object.assign(variants, { tile: before, matrixTile });
+    variants.matrix ??= matrix;
   }
-  variants.large = best!.tile;
-  return { large: best!.tile };
 }
 
-/** Milliseconds of one product of side³ in f32: the least of three, after one to compile. */
-async function time(backend: Backend, side: number): Promise<number> {
+/** The candidate with the least time for a product of n³, in rounds over all of them; those that the device refuses fall out. */
+async function fastest<T>(
+  backend: Backend,
+  candidates: readonly T[],
+  dtype: DType,
+  layout: Layout,
+  use: (candidate: T) => void,
+): Promise<T> {
+  const [first] = candidates as readonly [T, ...T[]];
+  use(first);
+  let side = 128;
+  await time(backend, side, 1, dtype, layout); // compiles
+  while (side < 4096 && (await time(backend, side, 1, dtype, layout)) < enough) side *= 2;
+  const calls = Math.ceil(enough / Math.max(0.1, await time(backend, side, 1, dtype, layout)));
+  const least = new Map<T, number>();
+  let problem: unknown;
+  const began = performance.now();
+  for (let round = 0; round < 3 || (performance.now() - began < optimising && round < 50); round++)
+    for (const candidate of round === 0 ? candidates : [...least.keys()]) {
+      use(candidate);
+      try {
+        const ms = await time(backend, side, calls, dtype, layout);
+        // The first call compiles.
+        least.set(candidate, round === 0 ? Infinity : Math.min(least.get(candidate)!, ms));
+      } catch (error) {
+        problem = error;
+        least.delete(candidate);
+      }
+    }
+  const [best] = [...least].sort(([, a], [, b]) => a - b);
+  if (!best) throw problem;
+  return best[0];
+}
+
+/** Milliseconds of one product of side³ in a layout, of `calls` in a row. */
+async function time(backend: Backend, side: number, calls: number, dtype: DType, layout: Layout): Promise<number> {
   const views = [0, 1, 2].map(
-    (): View => ({ ...specOf([side, side], 'f32'), buffer: backend.memory.allocate(side * side * 4), byteOffset: 0 }),
+    (): View => ({ ...specOf([side, side], dtype), buffer: backend.memory.allocate(side * side * 4), byteOffset: 0 }),
   );
   const [a, b, y] = views as [View, View, View];
-  let least = Infinity;
-  for (let i = 0; i < 4; i++) {
-    const start = performance.now();
-    backend.primitives.matmul({ inputs: { a, b }, outputs: { y }, attrs: {} });
+  const lay = (view: View, turned: boolean): View => (turned ? { ...view, strides: [1, side] } : view);
+  const inputs = { a: lay(a, layout[0] === 'T'), b: lay(b, layout[1] === 'T') };
+  try {
     await backend.synchronize();
-    if (i > 0) least = Math.min(least, performance.now() - start);
+    const start = performance.now();
+    for (let i = 0; i < calls; i++) backend.primitives.matmul({ inputs, outputs: { y }, attrs: {} });
+    await backend.synchronize();
+    return (performance.now() - start) / calls;
+  } finally {
+    for (const { buffer } of views) backend.memory.release(buffer);
   }
-  for (const { buffer } of views) backend.memory.release(buffer);
-  return least;
 }

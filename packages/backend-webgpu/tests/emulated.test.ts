@@ -14,6 +14,12 @@ import { tryMatrices } from '../src/probe.ts';
 import { whyNoAdapter } from './adapter.ts';
 import { emulate } from './emulate.ts';
 
+interface KeysAndValues {
+  readonly k: View;
+  readonly v: View;
+  readonly length: number;
+}
+
 const reason = await whyNoAdapter();
 const [m, n, k] = [136, 144, 72] as const;
 const a = (i: number, l: number) => ((i * 5 + l * 3) % 9) - 4;
@@ -88,18 +94,19 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
       backend.memory.write(buffer, 0, new Uint8Array(values.buffer));
       return buffer;
     };
-    const of = (buffer: View['buffer'], heads: number): View => ({
-      ...specOf([1, T, heads, D], 'f16'),
+    const of = (buffer: View['buffer'], heads: number, length = T): View => ({
+      ...specOf([1, length, heads, D], 'f16'),
       buffer,
       byteOffset: 0,
     });
     // Scores that rise along the keys: the reference of a query is raised many times.
-    const [q, k, v, dy] = [
-      of(wave(T * H * D, 0.7, 2), H),
-      of(wave(T * 2 * D, 1.3, 2), 2),
-      of(wave(T * 2 * D, 2.1, 1), 2),
-      of(wave(T * H * D, 0.3, 1), H),
-    ];
+    const [q, dy] = [of(wave(T * H * D, 0.7, 2), H), of(wave(T * H * D, 0.3, 1), H)];
+    /** Keys and values: as many as queries, and so many that no round of 64 is the last. */
+    const [equal, more] = [T, T + 32].map((length) => ({
+      length,
+      k: of(wave(length * 2 * D, 1.3, length === T ? 2 : 1), 2, length),
+      v: of(wave(length * 2 * D, 2.1, 1), 2, length),
+    })) as [KeysAndValues, KeysAndValues];
     const starts: View = { ...specOf([1, T], 'i32'), buffer: backend.memory.allocate(T * 4), byteOffset: 0 };
     backend.memory.write(
       starts.buffer,
@@ -108,13 +115,16 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
     );
     const attrs = { scale: 0.9, causal: true };
     const empty = (bytes: number) => backend.memory.allocate(bytes);
-    const outcome = async (kind: AttentionVariant | undefined): Promise<number[][]> => {
+    const outcome = async (
+      kind: AttentionVariant | undefined,
+      { k, v, length }: KeysAndValues,
+    ): Promise<number[][]> => {
       launcher.variants.attention = kind;
       const [y, dq, dk, dv] = [
         of(empty(T * H * D * 2), H),
         of(empty(T * H * D * 2), H),
-        of(empty(T * 2 * D * 2), 2),
-        of(empty(T * 2 * D * 2), 2),
+        of(empty(length * 2 * D * 2), 2, length),
+        of(empty(length * 2 * D * 2), 2, length),
       ];
       const lse: View = { ...specOf([1, H, T], 'f32'), buffer: empty(H * T * 4), byteOffset: 0 };
       const workspace: View = { ...specOf([(H + 1) * T * 8], 'u8'), buffer: empty((H + 1) * T * 8), byteOffset: 0 };
@@ -125,24 +135,37 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
         attrs,
         workspace,
       });
-      const half = async (view: View, heads: number) =>
+      const half = async (view: View) =>
         Array.from(
-          new Uint16Array(Uint8Array.from(await backend.memory.read(view.buffer, 0, T * heads * D * 2)).buffer),
+          new Uint16Array(
+            Uint8Array.from(
+              await backend.memory.read(
+                view.buffer,
+                0,
+                view.shape.reduce((n, d) => n * d, 2),
+              ),
+            ).buffer,
+          ),
           f16Value,
         );
-      return [await half(y, H), await half(dq, H), await half(dk, 2), await half(dv, 2)];
+      return Promise.all([y, dq, dk, dv].map(half));
     };
-    const expected = await outcome(undefined);
-    for (const [kind, memory] of [
-      ['wide', 'vectors'],
-      ['narrow', 'vectors'],
-      ['narrow', 'words'],
+    const expected = new Map([
+      [equal, await outcome(undefined, equal)],
+      [more, await outcome(undefined, more)],
+    ]);
+    for (const [kind, memory, keys] of [
+      ['deep', 'vectors', equal],
+      ['deep', 'words', more],
+      ['wide', 'vectors', equal],
+      ['narrow', 'vectors', equal],
+      ['narrow', 'words', equal],
     ] as const) {
       launcher.variants.matrix = { memory, lanes: 32 };
       const before = emulated;
-      const got = await outcome(kind);
+      const got = await outcome(kind, keys);
       expect(emulated, kind).toBeGreaterThan(before);
-      for (const [i, values] of expected.entries()) {
+      for (const [i, values] of expected.get(keys)!.entries()) {
         const most = Math.max(...values.map(Math.abs));
         const off = Math.max(...values.map((x, e) => Math.abs(x - got[i]![e]!)));
         expect(off / most, `${kind}: ${['y', 'dq', 'dk', 'dv'][i]}`).toBeLessThan(5e-3);
@@ -194,6 +217,87 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
     expect(emulated).toBe(before + 2);
     expect(outcomes[1]).toEqual(outcomes[0]);
     expect(outcomes[0]!.some((v) => v !== 0)).toBe(true);
+  });
+
+  test('a group whose weights are dequantized side by side gives what its layers give one by one, backward too', async () => {
+    const { backend, launcher } = opened;
+    launcher.variants.matrix = { memory: 'vectors', lanes: 32 };
+    const width = 128;
+    const floats = (values: readonly number[], shape: readonly number[]): View => {
+      const buffer = backend.memory.allocate(values.length * 4);
+      backend.memory.write(buffer, 0, new Uint8Array(Float32Array.from(values).buffer));
+      return { ...specOf(shape, 'f32'), buffer, byteOffset: 0 };
+    };
+    // Whole numbers, so that every sum is exact in any order.
+    const whole = (count: number, step: number, high: number) =>
+      Array.from({ length: count }, (_, i) => ((i * step) % (2 * high + 1)) - high);
+    const x = matrix(m, width, a, false);
+    const dy = matrix(m, n, b, false);
+    const groups = [
+      [64, 16],
+      [n - 64, 8],
+    ] as const;
+    const layers = groups.map(([rows, r], i) => {
+      const codes = backend.memory.allocate((rows * width) / 2);
+      const bytes = Uint8Array.from({ length: (rows * width) / 2 }, (_, e) => (e * (37 + i)) % 256);
+      backend.memory.write(codes, 0, bytes);
+      const quant = {
+        codes: { ...specOf([bytes.length], 'u8'), buffer: codes, byteOffset: 0 },
+        absmax: floats(new Array((rows * width) / 64).fill(1), [(rows * width) / 64]),
+        codebook: floats(whole(16, 1, 8), [16]),
+      };
+      return { quant, a: floats(whole(r * width, 5 + i, 1), [r, width]), b: floats(whole(rows * r, 7, 1), [rows, r]) };
+    });
+    const attrs = {
+      layers: groups.map(([rows], i) => ({
+        outFeatures: rows,
+        scale: 0.5 * (i + 1),
+        quant: { quantType: 'nf4' as const, blockSize: 64, shape: [rows, width] as const },
+      })),
+    };
+    const launched: string[] = [];
+    const launch = launcher.launch.bind(launcher);
+    launcher.launch = (bound, file, ...rest) => {
+      launched.push(file);
+      launch(bound, file, ...rest);
+    };
+    const outcomes: number[][][] = [];
+    try {
+      for (const from of [Infinity, 0]) {
+        launcher.variants.apart = { f16: from, f32: from };
+        const empty = (shape: readonly number[], dtype: DType): View => ({
+          ...specOf(shape, dtype),
+          buffer: backend.memory.allocate(shape.reduce((p, d) => p * d, 4)),
+          byteOffset: 0,
+        });
+        const [y, h, dx] = [empty([m, n], 'f16'), empty([m, 24], 'f16'), empty([m, width], 'f16')];
+        const da = groups.map(([, r]) => empty([r, width], 'f32'));
+        const db = groups.map(([rows, r]) => empty([rows, r], 'f32'));
+        const workspace = empty([m * 24 + 64], 'f32');
+        backend.fused.loraLinear!.run({ inputs: { x, layers }, outputs: { y, h }, attrs });
+        backend.fused.loraLinearBackward!.run({
+          inputs: { dy, x, h, layers },
+          outputs: { dx, da, db },
+          attrs: { ...attrs, needX: true },
+          workspace,
+        });
+        const read = async ({ buffer, shape, dtype }: View): Promise<number[]> => {
+          const bytes = await backend.memory.read(
+            buffer,
+            0,
+            shape.reduce((p, d) => p * d, dtype === 'f32' ? 4 : 2),
+          );
+          const raw = Uint8Array.from(bytes).buffer;
+          return dtype === 'f32' ? [...new Float32Array(raw)] : Array.from(new Uint16Array(raw), f16Value);
+        };
+        outcomes.push(await Promise.all([y, h, dx, ...da, ...db].map(read)));
+        expect(launched.includes('lora-linear/pack.wgsl')).toBe(from === 0);
+      }
+    } finally {
+      Object.assign(launcher, { launch });
+    }
+    expect(outcomes[1]).toEqual(outcomes[0]);
+    for (const values of outcomes[0]!) expect(values.some((v) => v !== 0)).toBe(true);
   });
 
   const memories = Object.keys(matrixMemories) as (keyof typeof matrixMemories)[];

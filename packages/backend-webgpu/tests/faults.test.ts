@@ -111,6 +111,27 @@ describe.skipIf(reason !== undefined)(`faults of WebGPU${reason ? ` (skipped: ${
     expect(backend.device.limits.maxComputeWorkgroupStorageSize).toBe(16384);
   });
 
+  test('a profile has every dispatch, replayed ones too, and ends', async (context) => {
+    const backend = await create();
+    if (!backend.caps.features?.includes('timestamp-query')) return context.skip('the device has no timestamp-query');
+    const x = tensor(backend, [64]);
+    backend.record!.begin();
+    step(backend, x);
+    const recording = backend.record!.end();
+    const stop = backend.profile();
+    for (let i = 0; i < 3000; i++) step(backend, x);
+    recording.replay();
+    const times = await stop();
+    step(backend, x);
+    await backend.synchronize();
+    expect(times).toHaveLength(3001);
+    for (const { op, file, groups, nanoseconds } of times) {
+      expect([op, file, groups]).toEqual(['unary', 'unary/unary.wgsl', [1, 1, 1]]);
+      expect(nanoseconds).toBeGreaterThanOrEqual(0);
+    }
+    recording.release();
+  });
+
   test('tuning measures, and its answer serves the next backend', async () => {
     const backend = await create();
     const { large } = await backend.tune();

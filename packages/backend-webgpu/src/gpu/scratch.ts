@@ -23,9 +23,10 @@ export class Scratch {
   }
 }
 
-/** What products take beside their operands: partial sums, a weight dequantized, and a gradient that several layers add to. */
+/** What products take beside their operands: partial sums, weights dequantized, pairs packed, and a gradient that several layers add to. */
 export interface Scratches {
   readonly sums: Scratch;
   readonly weights: Scratch;
+  readonly pairs: Scratch;
   readonly gradients: Scratch;
 }

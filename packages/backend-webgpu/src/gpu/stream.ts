@@ -2,6 +2,7 @@ import { LowrankError, type Replayable } from '@lowrank/kernels';
 import type { WebGpuBuffer } from './buffer.ts';
 import type { Gpu } from './gpu.ts';
 import type { Pipeline } from './pipelines.ts';
+import type { Profile } from './timing.ts';
 
 /** Bytes of a dispatch's parameters: one slot of the ring, the alignment of dynamic offsets. */
 export const slotBytes = 256;
@@ -48,6 +49,8 @@ export class Stream {
   #count = 0;
   #recording: Recorded[] | undefined;
   #timestamps: GPUComputePassTimestampWrites | undefined;
+  /** While there is one, each dispatch is timed by itself. */
+  profile: Profile | undefined;
   /** Number of the batch that is being encoded. */
   batch = 0;
 
@@ -89,10 +92,9 @@ export class Stream {
     offset: number,
     size: readonly [number, number, number],
   ): void {
-    this.#pass ??= this.encoder.beginComputePass({
-      label: 'lowrank',
-      ...(this.#timestamps && { timestampWrites: this.#timestamps }),
-    });
+    if (this.profile) this.endPass();
+    const timestampWrites = this.profile?.next(pipeline.label, size) ?? this.#timestamps;
+    this.#pass ??= this.encoder.beginComputePass({ label: 'lowrank', ...(timestampWrites && { timestampWrites }) });
     if (this.#pipeline !== pipeline) this.#pass.setPipeline((this.#pipeline = pipeline));
     this.#offset[0] = offset;
     this.#pass.setBindGroup(0, group, this.#offset, 0, 1);

@@ -4,10 +4,16 @@
  */
 export const matrixMemories = { vectors: 1, words: 4, halves: 8 } as const;
 
+/** How the operands of a product lie: `N` along its rows in memory, `T` transposed; left first. */
+export const layouts = ['NT', 'NN', 'TN', 'TT'] as const;
+export type Layout = (typeof layouts)[number];
+
 export interface MatrixVariant {
   readonly memory: keyof typeof matrixMemories;
   /** Invocations of a subgroup. */
   readonly lanes: number;
+  /** Large tiles by layout, where they were measured. */
+  readonly tiles?: { readonly [L in Layout]?: MatrixTile } | undefined;
 }
 
 /** Shape of a tile on subgroup matrices: of y, of the inner axis; M by N subgroups share it; tiles in workgroup memory at a time. */
@@ -35,8 +41,8 @@ export interface TileShape {
   readonly unroll?: boolean;
 }
 
-/** Attention on subgroup matrices, going forward with eight subgroups side by side (`wide`) or four. */
-export const attentionVariants = ['wide', 'narrow'] as const;
+/** Attention on subgroup matrices, going forward with four subgroups that take 64 keys at a time (`deep`), or 32, or with eight (`wide`). */
+export const attentionVariants = ['deep', 'wide', 'narrow'] as const;
 export type AttentionVariant = (typeof attentionVariants)[number];
 
 /** Kernel variants beside the portable ones: which are in use, and why others are not. Decided once, by trial, when a backend is opened. */
@@ -58,6 +64,11 @@ export class Variants {
   /** Every portable product by this tile, whatever its shape: for measurements and tests. */
   tile: TileShape | undefined;
   readonly #refused = new Map<string, string>();
+
+  /** Takes measured tiles into use, where there are subgroup matrices. */
+  useTiles(tiles: MatrixVariant['tiles']): void {
+    if (this.matrix) this.matrix = { ...this.matrix, tiles };
+  }
 
   refuse(name: string, reason: string): void {
     this.#refused.set(name, reason);

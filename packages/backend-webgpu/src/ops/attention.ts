@@ -62,10 +62,11 @@ function onVectors(view: View): boolean {
   return view.dtype === 'f16' && d === 1 && [b, t, h].every((s) => s % 8 === 0) && view.byteOffset % 16 === 0;
 }
 
-/** Bytes of workgroup memory of the kernels on subgroup matrices, backward (and forward with four subgroups) or `wide`. */
-function attentionBytes(width: number, wide: boolean): number {
-  const tiles = 2 * 32 * (width / 8 + 1) * 16;
-  return wide ? tiles + 8 * (2304 + 1280) + 64 : tiles + 4 * (2 * 2304 + 1280) + 576;
+/** Bytes of workgroup memory of the kernels on subgroup matrices, forward by kind; `narrow` is that of the backward ones. */
+function attentionBytes(width: number, kind: AttentionVariant): number {
+  const row = (width / 8 + 1) * 16;
+  if (kind === 'deep') return 64 * row + 4 * 16 * (68 * 4 + 9 * 16) + 64;
+  return 64 * row + (kind === 'wide' ? 8 * (2304 + 1280) + 64 : 4 * (2 * 2304 + 1280) + 576);
 }
 
 /**
@@ -83,20 +84,23 @@ function matrixKind(
   const { attention } = variants;
   if (!attention || rows % 64 !== 0 || columns % 32 !== 0 || width % 16 !== 0 || width > 128) return undefined;
   if (!reads.every((r) => onVectors(r) && writes.every((w) => w.buffer !== r.buffer))) return undefined;
-  if (attentionBytes(width, false) > gpu.workgroupBytes) return undefined;
-  const wide = attention === 'wide' && rows % 128 === 0 && attentionBytes(width, true) <= gpu.workgroupBytes;
-  return wide ? 'wide' : 'narrow';
+  const fits = (kind: AttentionVariant) => attentionBytes(width, kind) <= gpu.workgroupBytes;
+  if (!fits('narrow')) return undefined;
+  return fits(attention) && (attention !== 'wide' || rows % 128 === 0) ? attention : 'narrow';
 }
 
 /** Definitions of the kernels on subgroup matrices. */
 function matrixDefines(launcher: Launcher, width: number, subgroups = 4): Defines {
   const { memory, lanes } = launcher.variants.matrix!;
   const [threads, DK] = [subgroups * lanes, width / 16];
-  return {
+  const defines: Record<string, string | number> = {
     ...{ THREADS: threads, SUBGROUPS: subgroups, DK, MEMORY: memory, TILE_UNIT: matrixMemories[memory] },
-    ...{ LOADS: Math.ceil((32 * 2 * DK) / threads), ROW_TILES: subgroups / 2 },
-    ...{ LOW_0: 0, HIGH_0: 1, LOW_1: 2, HIGH_1: 3 },
+    ...{ LOADS: Math.ceil((32 * 2 * DK) / threads), NEXT: Math.ceil((64 * 2 * DK) / threads) },
+    ROW_TILES: subgroups / 2,
   };
+  for (let part = 0; part < 4; part++)
+    Object.assign(defines, { [`LOW_${part}`]: 2 * part, [`HIGH_${part}`]: 2 * part + 1 });
+  return defines;
 }
 
 const vectorArg = (name: string, view: View): Arg => ({ name, view, vector: 4 });
@@ -163,7 +167,8 @@ function forward(
   if (kind) {
     const subgroups = kind === 'wide' ? 8 : 4;
     const matrices = matrixDefines(launcher, d, subgroups);
-    launcher.launch(bound, 'attention/matrix.wgsl', { ...seen, ...matrices }, tq / (16 * subgroups), hq, b);
+    const file = `attention/${kind === 'deep' ? 'deep' : 'matrix'}.wgsl`;
+    launcher.launch(bound, file, { ...seen, ...matrices }, tq / (16 * subgroups), hq, b);
     return;
   }
   const defines: Defines = {

@@ -14,6 +14,7 @@ import {
 } from '@lowrank/kernels';
 import type { Launcher } from '../gpu/launcher.ts';
 import type { Scratches } from '../gpu/scratch.ts';
+import { jointProduct } from './joint.ts';
 import { matmul } from './matmul.ts';
 import { isThin, type PairGradient, type ThinProduct, thinGradients, thinProducts } from './pairs.ts';
 import { type Product, runProduct } from './product.ts';
@@ -62,15 +63,11 @@ function scalesBytes(layers: readonly LayerSpec[], attrs: readonly LinearAttrs[]
 
 const up = (bytes: number): number => Math.ceil(bytes / 256) * 256;
 
-/** The backward workspace: scales, then s · dy · B of each layer. */
+/** The backward workspace: scales, then s · dy · B of all layers side by side. */
 function room(x: TensorSpec, layers: readonly LayerSpec[], attrs: readonly LinearAttrs[]) {
-  let total = scalesBytes(layers, attrs);
-  const g = layers.map(({ a }) => {
-    const at = total;
-    total += up(x.shape[0]! * (a?.shape[0] ?? 0) * 4);
-    return at;
-  });
-  return { g, total };
+  const g = scalesBytes(layers, attrs);
+  const ranks = layers.reduce((n, { a }) => n + (a?.shape[0] ?? 0), 0);
+  return { g, ranks, total: g + up(x.shape[0]! * ranks * 4) };
 }
 
 /** Columns of a matrix. */
@@ -103,6 +100,9 @@ function forward(
   else
     for (const { a, hidden } of pairs)
       matmul(launcher, scratch.sums, { inputs: { a: x, b: transposed(a) }, outputs: { y: hidden }, attrs: {} });
+  const joint = pairs.map((p) => ({ ...p, row: startOf(attrs.layers, p.layer) }));
+  const hidden = pairs.length ? h : undefined;
+  if (jointProduct(launcher, scratch, 'loraLinear', x, y, hidden, joint, layers, attrs.layers, false)) return;
   let column = 0;
   layers.forEach((layer, i) => {
     const at = attrs.layers[i]!;
@@ -115,7 +115,12 @@ function forward(
   });
 }
 
-/** A layer's pair: its columns of h, and of the layers that have one its number. */
+/** The column of y where a layer starts. */
+function startOf(attrs: readonly LinearAttrs[], layer: number): number {
+  return attrs.slice(0, layer).reduce((n, l) => n + l.outFeatures, 0);
+}
+
+/** A layer's pair: its columns of h and where they start, and of the layers that have one its number. */
 interface Pair {
   readonly layer: number;
   readonly number: number;
@@ -123,6 +128,7 @@ interface Pair {
   readonly b: View;
   readonly r: number;
   readonly scale: number;
+  readonly column: number;
   readonly hidden: View;
 }
 
@@ -134,7 +140,7 @@ function pairsOf(h: View, layers: readonly LinearViews[], attrs: readonly Linear
     if (!a || !b) continue;
     const r = a.shape[0]!;
     const hidden = columns(h, column, r);
-    if (r > 0) pairs.push({ layer, number, a, b, r, scale: attrs[layer]!.scale ?? 1, hidden });
+    if (r > 0) pairs.push({ layer, number, a, b, r, scale: attrs[layer]!.scale ?? 1, column, hidden });
     column += r;
     number++;
   }
@@ -203,17 +209,13 @@ function backward(
   const places = room(x, layers as readonly LayerSpec[], attrs.layers);
   // Without rows there is no workspace, and nothing to put there.
   const { buffer, byteOffset } = workspace ?? x;
-  const inWorkspace = (offset: number, shape: readonly number[]): View => ({
-    ...specOf(shape, 'f32'),
-    buffer,
-    byteOffset: byteOffset + offset,
-  });
-  const starts = attrs.layers.map((_, i) => attrs.layers.slice(0, i).reduce((n, l) => n + l.outFeatures, 0));
-  const ownOf = (layer: number) => columns(dy, starts[layer]!, attrs.layers[layer]!.outFeatures);
+  const all: View = { ...specOf([m, places.ranks], 'f32'), buffer, byteOffset: byteOffset + places.g };
+  const ownOf = (layer: number) => columns(dy, startOf(attrs.layers, layer), attrs.layers[layer]!.outFeatures);
   const pairs = pairsOf(h, layers, attrs.layers).map((pair) => ({
     ...pair,
+    row: startOf(attrs.layers, pair.layer),
     own: ownOf(pair.layer),
-    g: inWorkspace(places.g[pair.layer]!, [m, pair.r]),
+    g: columns(all, pair.column, pair.r),
     da: da[pair.number]!,
     db: db[pair.number]!,
   }));
@@ -233,6 +235,8 @@ function backward(
     thinGradients(launcher, scratch.sums, op, matrixOf(x), m, gradients);
   } else for (const pair of pairs) gradientsOfPair(launcher, scratch, x, pair);
   if (!dx || m === 0) return;
+  const hidden = pairs.length ? all : undefined;
+  if (jointProduct(launcher, scratch, op, dy, dx, hidden, pairs, layers, attrs.layers, true)) return;
   // Where several layers add to a half dtype, in f32.
   const joint = layers.length > 1 && bytesOf[dx.dtype] < 4;
   const sums = joint ? scratch.gradients.take(m * k * 4) : undefined;

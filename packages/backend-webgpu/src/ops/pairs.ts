@@ -4,7 +4,7 @@ import type { Scratch } from '../gpu/scratch.ts';
 import { accessOf, type Matrix, storeOf } from './tiles.ts';
 
 /** Most pairs of a dispatch: their gradients and the partial sums fill the seven bindings that every device has beside one to spare. */
-const mostPairs = 3;
+export const mostPairs = 3;
 /** Ranks from which usual tiles do better. */
 const mostRank = 32;
 /** Rows of a range of the gradients: eight rounds of a workgroup. */

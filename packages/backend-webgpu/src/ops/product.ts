@@ -56,6 +56,8 @@ export interface QuantOperand {
 /** How the operands are read by one kind of tile. */
 interface Plan {
   readonly tile: Tile;
+  /** Ranges that the inner axis is cut into. */
+  readonly splits: number;
   readonly a: Access;
   readonly b: Access;
   readonly h: Access | undefined;
@@ -67,9 +69,10 @@ interface Plan {
  * scratch it is not cut.
  */
 export function runProduct(launcher: Launcher, scratch: Scratch | undefined, p: Product): void {
-  const plan = matrixPlan(launcher, p) ?? portablePlan(launcher, p);
+  const cuts = scratch !== undefined;
+  const plan = matrixPlan(launcher, p, cuts) ?? portablePlan(launcher, p, cuts);
   const count = p.batch[0] * p.batch[1];
-  const splits = scratch ? chooseSplits(p.m, p.n, p.k, count) : 1;
+  const { splits } = plan;
   if (!scratch || splits === 1) {
     launchProduct(launcher, p, plan, 1);
     return;
@@ -108,7 +111,7 @@ export function addUp(
   });
 }
 
-function portablePlan(launcher: Launcher, p: Product): Plan {
+function portablePlan(launcher: Launcher, p: Product, cuts: boolean): Plan {
   const { variants } = launcher;
   const tableBytes = p.quant ? (1 << p.quant.bits) * 4 : 0;
   const a = accessOf(p.a);
@@ -119,6 +122,7 @@ function portablePlan(launcher: Launcher, p: Product): Plan {
   // Without workgroup memory operands are taken by vectors.
   const takes = shape.stages !== 0 || (a.mode !== 'any' && b.mode !== 'any');
   return {
+    splits: cuts ? chooseSplits(p.m, p.n, p.k, p.batch[0] * p.batch[1]) : 1,
     tile: portableTile(takes ? shape : software ? softwareMemoryTile : choose(largeTiles[0]!)),
     a,
     b,
@@ -128,7 +132,7 @@ function portablePlan(launcher: Launcher, p: Product): Plan {
 }
 
 /** Subgroup matrices take products of f16 large enough to fill them, where everything lies on vectors of eight. */
-function matrixPlan(launcher: Launcher, p: Product): Plan | undefined {
+function matrixPlan(launcher: Launcher, p: Product, cuts: boolean): Plan | undefined {
   const { matrix } = launcher.variants;
   if (!matrix || p.m < 64 || p.n < 64 || p.k < 32) return undefined;
   // A shared buffer would take the vectors from its binding.
@@ -140,8 +144,13 @@ function matrixPlan(launcher: Launcher, p: Product): Plan | undefined {
   const h = p.extra && eightAccess(p.extra.h, p.m, p.extra.k2, true);
   const l = p.extra && eightAccess(p.extra.l, p.n, p.extra.k2, true);
   if (p.extra && (h?.mode !== a.mode || l?.mode !== b.mode)) return undefined;
-  const shape = launcher.variants.matrixTile ?? chooseMatrixTile(p.m, p.n, p.batch[0] * p.batch[1]);
-  return { tile: matrixTile(launcher.gpu, matrix, shape), a, b, h, l };
+  const layout = `${a.innerFirst ? 'N' : 'T'}${b.innerFirst ? 'T' : 'N'}` as const;
+  const count = p.batch[0] * p.batch[1];
+  const { matrixTile: forced } = launcher.variants;
+  const { tile: shape, splits } = forced
+    ? { tile: forced, splits: cuts ? chooseSplits(p.m, p.n, p.k, count) : 1 }
+    : chooseMatrixTile(launcher.gpu, matrix, layout, [p.m, p.n, p.k, count], cuts);
+  return { tile: matrixTile(launcher.gpu, matrix, shape), splits, a, b, h, l };
 }
 
 function quantAccess({ quant, n, k }: Product): Access | undefined {

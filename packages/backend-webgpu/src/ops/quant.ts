@@ -108,7 +108,8 @@ function flatView(view: View): View {
   return { ...view, shape: [sizeOf(view.shape)], strides: [1] };
 }
 
-function runDequantize(
+/** y = the weight, contiguous. `workspace` has room for `tailBytes`. */
+export function runDequantize(
   launcher: Launcher,
   weight: QuantViews,
   y: View,
@@ -279,7 +280,10 @@ export function quantProduct(launcher: Launcher, scratch: Scratches, op: string,
 }
 
 /** What a weight is dequantized to before the product; undefined where the tiles do it. f16 only where tiles would round to it, too. */
-function apartDtype({ variants, gpu }: Launcher, { x, attrs, weight }: QuantProduct): 'f16' | 'f32' | undefined {
+export function apartDtype(
+  { variants, gpu }: Launcher,
+  { x, attrs, weight }: Pick<QuantProduct, 'x' | 'attrs' | 'weight'>,
+): 'f16' | 'f32' | undefined {
   const count = sizeOf(attrs.shape);
   const dtype =
     variants.matrix && x.dtype === 'f16' && attrs.shape[1]! % 8 === 0 && attrs.shape[0]! % 8 === 0 ? 'f16' : 'f32';

@@ -1,7 +1,7 @@
 import { bytesOf, type View } from '@lowrank/kernels';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { Defines } from '../gpu/source.ts';
-import { type MatrixTile, type MatrixVariant, matrixMemories, type TileShape } from '../gpu/variants.ts';
+import { type Layout, type MatrixTile, type MatrixVariant, matrixMemories, type TileShape } from '../gpu/variants.ts';
 
 /** A matrix as tiles see it: rows along m or n, the other axis inner, or columns of y. Strides in elements; up to two batch axes. */
 export interface Matrix {
@@ -87,22 +87,24 @@ export function portableTile(shape: TileShape): Tile {
   return tile;
 }
 
-/** Tiles on subgroup matrices: the usual one, and one for products that it would leave a device idle with. */
+/**
+ * Tiles on subgroup matrices: `deep` is the fastest on an H200 where the right operand lies along its inner axis, `broad` where it does not;
+ * `large` is for devices with less workgroup memory, `small` for products that the others would leave a device idle with.
+ */
 export const matrixTiles = {
+  deep: { BM: 128, BN: 128, BK: 64, M: 2, N: 4, stages: 1 },
+  broad: { BM: 128, BN: 256, BK: 32, M: 2, N: 4, stages: 1 },
   large: { BM: 128, BN: 128, BK: 32, M: 2, N: 4, stages: 1 },
   small: { BM: 64, BN: 64, BK: 32, M: 2, N: 2, stages: 1 },
 } as const satisfies Record<string, MatrixTile>;
 
 /** Tiles to choose among by measurement. */
 export const matrixCandidates: readonly MatrixTile[] = [
-  matrixTiles.large,
+  ...Object.values(matrixTiles),
   { BM: 128, BN: 128, BK: 32, M: 2, N: 4, stages: 2 },
-  { BM: 128, BN: 128, BK: 64, M: 2, N: 4, stages: 1 },
   { BM: 128, BN: 128, BK: 32, M: 2, N: 2, stages: 1 },
   { BM: 256, BN: 128, BK: 32, M: 4, N: 4, stages: 1 },
-  { BM: 128, BN: 256, BK: 32, M: 2, N: 4, stages: 1 },
-  { BM: 128, BN: 64, BK: 32, M: 2, N: 2, stages: 2 },
-  matrixTiles.small,
+  { BM: 128, BN: 64, BK: 64, M: 2, N: 2, stages: 1 },
 ];
 
 /** Bytes of workgroup memory, whichever way the operands lie, when each subgroup sends out `round` matrices at a time. */
@@ -137,9 +139,51 @@ export function matrixTile(gpu: Gpu, { memory, lanes }: MatrixVariant, shape: Ma
   return tile;
 }
 
-/** By shape alone, as `chooseTile`. */
-export function chooseMatrixTile(m: number, n: number, batch: number): MatrixTile {
-  return Math.ceil(m / 128) * Math.ceil(n / 128) * batch >= 96 ? matrixTiles.large : matrixTiles.small;
+/** Whether a device can run a tile on subgroup matrices. */
+export function matrixFits(gpu: Gpu, { lanes }: Pick<MatrixVariant, 'lanes'>, tile: MatrixTile): boolean {
+  return (
+    matrixBytes(tile) <= gpu.workgroupBytes &&
+    tile.M * tile.N * lanes <= gpu.device.limits.maxComputeInvocationsPerWorkgroup
+  );
+}
+
+/** Workgroups that keep a large device busy. */
+const manyGroups = 96;
+const groupsOf = ({ BM, BN }: Pick<MatrixTile, 'BM' | 'BN'>, m: number, n: number): number =>
+  Math.ceil(m / BM) * Math.ceil(n / BN);
+
+/** The large tile of a layout on subgroup matrices: what was measured, or the usual one that the device has the memory for. */
+export function usualMatrixTile(gpu: Gpu, matrix: MatrixVariant, layout: Layout): MatrixTile {
+  const { deep, broad, large } = matrixTiles;
+  return (
+    matrix.tiles?.[layout] ??
+    [layout[1] === 'T' ? deep : broad, deep].find((tile) => matrixFits(gpu, matrix, tile)) ??
+    large
+  );
+}
+
+/**
+ * The tile on subgroup matrices for a product, by its layout and shape alone, and the ranges of its inner axis where `cuts`: a long one is cut
+ * before smaller tiles are taken.
+ */
+export function chooseMatrixTile(
+  gpu: Gpu,
+  matrix: MatrixVariant,
+  layout: Layout,
+  [m, n, k, batch]: readonly [m: number, n: number, k: number, batch: number],
+  cuts: boolean,
+): { tile: MatrixTile; splits: number } {
+  const usual = usualMatrixTile(gpu, matrix, layout);
+  const square = usualMatrixTile(gpu, matrix, 'NT');
+  // What lies beyond the edges is multiplied, too.
+  const tile =
+    groupsOf(usual, m, n) * usual.BM * usual.BN > groupsOf(square, m, n) * square.BM * square.BN ? square : usual;
+  const groups = groupsOf(tile, m, n) * batch;
+  if (groups >= manyGroups) return { tile, splits: 1 };
+  const most = Math.floor(mostPartial / Math.max(1, m * n * batch));
+  const splits = Math.min(Math.ceil((2 * manyGroups) / groups), Math.floor(k / 1024), most);
+  if (cuts && splits * groups >= manyGroups) return { tile, splits };
+  return { tile: matrixTiles.small, splits: cuts ? chooseSplits(m, n, k, batch) : 1 };
 }
 
 /** Bytes of workgroup memory that a tile takes. */
@@ -156,12 +200,15 @@ export function chooseTile(gpu: Gpu, large: TileShape, m: number, n: number, bat
   return fits && Math.ceil(m / 128) * Math.ceil(n / 128) * batch >= 64 ? large : middle;
 }
 
+/** Partial sums of a product, 16 MiB. */
+const mostPartial = 2 ** 22;
+
 /** Ranges that the inner axis is cut into where the outputs alone would leave a device idle. By shape alone, so that sums keep their order. */
 export function chooseSplits(m: number, n: number, k: number, batch: number): number {
   const groups = Math.ceil(m / 64) * Math.ceil(n / 64) * batch;
-  if (groups >= 96 || k < 512) return 1;
-  const most = Math.floor(2 ** 22 / Math.max(1, m * n * batch)); // 16 MiB of partial sums
-  return Math.max(1, Math.min(Math.ceil(192 / groups), Math.floor(k / 128), most, 64));
+  if (groups >= manyGroups || k < 512) return 1;
+  const most = Math.floor(mostPartial / Math.max(1, m * n * batch));
+  return Math.max(1, Math.min(Math.ceil((2 * manyGroups) / groups), Math.floor(k / 128), most, 64));
 }
 
 /** How a block loader may take a matrix: vectors along its inner axis, along its rows, or one by one; and the vector of its binding. */
