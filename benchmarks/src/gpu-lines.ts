@@ -1,5 +1,5 @@
 /**
- * Lines that scripts/gpu/run.sh leaves, which are measured below the harness: kernels by device events (`selfcheck`), steps, tests, losses.
+ * Lines that scripts/gpu/run.sh and same-numbers.ts leave, which are measured below the harness: kernels by device events (`selfcheck`), steps, tests, losses.
  * Each says what made it: commit, GPU, driver, command; figures of other libraries say their source.
  */
 import { readFileSync } from 'node:fs';
@@ -63,6 +63,8 @@ const quality = z.looseObject({
   evalAfter: count,
   evalBefore: count.optional(),
   evalTokens: count.optional(),
+  /** Of the loop alone. */
+  trainSeconds: count.optional(),
 });
 
 /** A step of another library that was measured on such a machine outside the harness: what made it stands in `source`. */
@@ -92,7 +94,7 @@ const evaluation = z.looseObject({
   step: count,
 });
 
-/** A test of the conformance suite. */
+/** A test of the conformance suite or of scripts/gpu/same-numbers.ts. */
 const test = z.looseObject({
   ...stamp,
   kind: z.literal('test'),

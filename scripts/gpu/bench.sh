@@ -14,6 +14,11 @@
 #     peers [110]    steps beside PEFT with bitsandbytes, Liger and Unsloth, where they are
 #     peers8b [150]  more of them, Llama-3.1-8B
 #     webgpu [90]    ops and steps on WebGPU
+# Whether the numbers are the same, not how fast they come: lines in $OUT/same-numbers.jsonl, run where they are named.
+#     nf4 [40]       SmolLM2's 210 weights quantized on CUDA: bitsandbytes' bytes
+#     twenty [260]   20 steps of LoRA and QLoRA in f32 and bf16: CUDA, the CPU backend, PEFT on the GPU
+#     gsm8k [480]    an epoch of GSM8K by QLoRA in bf16, beside PEFT and bitsandbytes
+#     demo [120]     lowrank demo, which takes CUDA by itself; its words in $OUT/demo.log
 # LOWRANK_BENCH_DRY=BACKEND runs each part in its smallest form on another backend: a check of this file, not a measurement.
 set -u
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -118,6 +123,20 @@ webgpu() {
   run train webgpu -- 'smollm2-135m 1×256 r 16 recompute none' 'qlora smollm2-135m 8×512'
 }
 
+# Parts of same-numbers.ts share its file; the last seconds are for what it says of clients that were stopped.
+same() {
+  [ -d "$more/models" ] || [ "$part" = demo ] || echo "$part: no pieces with the model were received on this machine"
+  [ -n "$site" ] || [ "$part" = demo ] || [ "$part" = nf4 ] || echo "$part: no site.tar.xz is here (pack-bench.mjs --peers): bitsandbytes must be the machine's own"
+  timeout -k 5 "$limit" "$node" "$bench/same-numbers.mjs" "$part" "$out/same-numbers.jsonl" "$((limit - 5))" "${dry:-cuda}" ${dry:+small}
+  local code=$?
+  [ "$code" = 0 ] || { status=1 && echo "$part: exit code $code; the clients' words are in $out/same-numbers.jsonl.log"; }
+}
+nf4() { same; }
+twenty() { same; }
+gsm8k() { same; }
+demo() { same; }
+[ ! -s "$out/same-numbers.jsonl" ] || echo "$out/same-numbers.jsonl holds lines of earlier runs: those of this one are added"
+
 [ $# -gt 0 ] || set -- ops train quality load curves peers curves8b ops32 bundled peers8b
 for word in "$@"; do
   part="${word%%=*}"
@@ -125,11 +144,11 @@ for word in "$@"; do
   [ -n "$limit" ] || { echo "bench.sh: no part $part" && exit 2; }
   [ "$part" = "$word" ] || limit="${word#*=}"
   start=$(date +%s)
-  before=$(cat "$out/records.jsonl" 2>/dev/null | wc -l)
+  before=$(cat "$out"/*.jsonl | wc -l)
   "$part"
-  echo "== $part: $(($(wc -l <"$out/records.jsonl") - before)) records in $(($(date +%s) - start)) s (limit $limit)"
+  echo "== $part: $(($(cat "$out"/*.jsonl | wc -l) - before)) records in $(($(date +%s) - start)) s (limit $limit)"
 done
-"$node" -e '
+[ ! -s "$out/records.jsonl" ] || "$node" -e '
   const text = require("fs").readFileSync(process.argv[1], "utf8");
   const records = text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
   const bad = records.filter((r) => r.status === "failed" || r.status === "wrong");

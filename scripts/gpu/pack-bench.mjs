@@ -1,8 +1,8 @@
 /**
  * Packs the benchmark for a machine with a GPU where nothing is installed but the driver, cuBLASLt and PyTorch, and whence nothing can be reached:
- *   node scripts/gpu/pack.mjs && node scripts/gpu/pack-bench.mjs [--peers] [--vulkan] [--models FOLDER]
- * .gpu/bench/ is what every run needs: Node, the addon and its kernels, harness and jobs as single files, Dawn, the questions of GSM8K that are
- * read, with --peers bitsandbytes for the machine's CUDA and Liger, with --vulkan a Vulkan loader. What is large beside it (with --peers Unsloth
+ *   node scripts/gpu/pack.mjs && node scripts/gpu/pack-bench.mjs [--peers [--no-unsloth]] [--vulkan] [--models FOLDER]
+ * .gpu/bench/ is what every run needs: Node, the addon and its kernels, harness, jobs, the command line and the comparison with PEFT, Dawn,
+ * GSM8K, with --peers bitsandbytes for the machine's CUDA and Liger, with --vulkan a Vulkan loader. What is large beside it (with --peers Unsloth
  * and what it imports, with --models SmolLM2-135M-Instruct as ../shared/models/get --hf leaves it) lies in .gpu/bench-1, -2, … in pieces, for
  * carriers with a limit. Copy each piece's folder over and run `bash bench.sh receive` beside it; then `bash .gpu/bench/bench.sh PART …`.
  */
@@ -31,8 +31,10 @@ const cuda = join(root, '.gpu/cuda');
 const out = join(root, '.gpu/bench');
 const benchmarks = join(root, 'benchmarks');
 const { values: asked } = parseArgs({
+  allowNegative: true,
   options: {
     peers: { type: 'boolean', default: false },
+    unsloth: { type: 'boolean', default: true },
     vulkan: { type: 'boolean', default: false },
     models: { type: 'string' },
     /** Bytes of a piece. */
@@ -59,6 +61,8 @@ async function packHarness() {
     'load-job': join(benchmarks, 'src/jobs/load-job.ts'),
     'quality-job': join(benchmarks, 'src/jobs/quality-job.ts'),
     'bench-models': join(here, 'bench-models.ts'),
+    lowrank: join(root, 'packages/cli/src/main.ts'),
+    'same-numbers': join(here, 'same-numbers.ts'),
   };
   for (const [name, source] of Object.entries(entries))
     await build({
@@ -87,18 +91,21 @@ async function packHarness() {
   const library = join('dist', `${process.platform}-${process.arch}`, 'dawn.node');
   for (const file of ['package.json', 'index.js', library])
     cpSync(join(webgpu, file), join(stage, 'node_modules/webgpu', file));
+  // the command line's report holds it
+  const uplot = dirname(createRequire(join(root, 'packages/cli/package.json')).resolve('uplot/package.json'));
+  for (const file of ['package.json', 'dist'])
+    cpSync(join(uplot, file), join(stage, 'node_modules/uplot', file), { recursive: true });
   execFileSync('strip', ['--strip-unneeded', join(stage, 'node_modules/webgpu', library)]);
 
   cpSync(join(cuda, 'binaries'), join(stage, 'binaries'), { recursive: true });
   cpSync(join(benchmarks, 'peers/peft_step.py'), join(stage, 'peft_step.py'));
+  for (const file of ['smollm2_train.py', 'smollm2.py', 'common.py'])
+    cpSync(join(root, 'scripts/reference', file), join(stage, file));
+  const hashes = 'fixtures/nf4/smollm2-hashes.json';
+  cpSync(join(root, hashes), join(stage, hashes));
   const gsm8k = join(process.env.LOWRANK_SHARED ?? join(root, '../shared'), 'data/gsm8k/train.jsonl');
-  if (existsSync(gsm8k)) {
-    // the suite reads rows from the beginning and the last ones: those between stay here
-    const rows = readFileSync(gsm8k, 'utf8').trimEnd().split('\n');
-    mkdirSync(join(stage, 'shared/data/gsm8k'), { recursive: true });
-    const kept = [...rows.slice(0, 1600), ...rows.slice(-200)];
-    writeFileSync(join(stage, 'shared/data/gsm8k/train.jsonl'), `${kept.join('\n')}\n`);
-  }
+  if (existsSync(gsm8k)) cpSync(gsm8k, join(stage, 'shared/data/gsm8k/train.jsonl'));
+  else console.error(`pack-bench: no GSM8K at ${gsm8k} (LOWRANK_SHARED names another folder): it is left out`);
   archive(join(out, 'bench.tar.xz'), stage);
   return commit;
 }
@@ -151,7 +158,8 @@ mkdirSync(more);
 if (asked.peers) {
   const ours = site('site', ['bitsandbytes', 'liger-kernel'], ['bitsandbytes/libbitsandbytes_!(cuda130|cpu).so']);
   archive(join(out, 'site.tar.xz'), ours);
-  cpSync(site('unsloth', unsloth, ['studio', 'unsloth_cli', 'test']), join(more, 'site'), { recursive: true });
+  if (asked.unsloth)
+    cpSync(site('unsloth', unsloth, ['studio', 'unsloth_cli', 'test']), join(more, 'site'), { recursive: true });
 }
 if (asked.models) packModel(asked.models, more);
 const folders = globSync(join(root, '.gpu/bench-*'));

@@ -26,14 +26,19 @@ GSM8K = SHARED / "data" / "gsm8k" / "train.jsonl"
 
 def versions():
     """Versions of the clients that made a record."""
-    import bitsandbytes, peft, transformers
+    import importlib.metadata, peft, transformers
 
+    try:
+        bitsandbytes = importlib.metadata.version("bitsandbytes")
+    except importlib.metadata.PackageNotFoundError:
+        bitsandbytes = None  # dense bases need none
     return {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "peft": peft.__version__,
-        "bitsandbytes": bitsandbytes.__version__,
+        "bitsandbytes": bitsandbytes,
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        **({"gpu": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else {}),
     }
 
 

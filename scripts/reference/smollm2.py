@@ -1,11 +1,11 @@
-"""SmolLM2-135M-Instruct for the scripts beside this one: its three bases as exact f32 models, and GSM8K as token ids."""
+"""SmolLM2-135M-Instruct for the scripts beside this one: its three bases as exact f32 models, and GSM8K as token ids.
+
+bitsandbytes is imported where a base needs it: the dense ones run without."""
 import json
 
 from common import GSM8K, MODELS, SMOLLM2, SMOLLM2_BNB
 
 import torch
-from bitsandbytes.functional import QuantState, dequantize_4bit
-from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -16,6 +16,8 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 def dequantized_state(folder):
     """State dict of a bitsandbytes 4-bit checkpoint with every weight as f32: code * absmax, not rounded to the checkpoint's bf16
     (rounded, the first loss on GSM8K is 2.0030 instead of 2.0013)."""
+    from bitsandbytes.functional import QuantState, dequantize_4bit
+
     stored = load_file(f"{folder}/model.safetensors")
     state = {}
     for key, value in stored.items():
@@ -39,15 +41,17 @@ def dense_from_bnb(folder=SMOLLM2_BNB):
     return model
 
 
-def live_bnb(folder=SMOLLM2_BNB, compute=torch.float32):
-    """bitsandbytes' own Linear4bit, all in f32.
+def live_bnb(folder=SMOLLM2_BNB, compute=torch.float32, device="cpu"):
+    """bitsandbytes' own Linear4bit, all in `compute`.
 
     - transformers keeps the checkpoint's bf16 for embeddings and norms whatever dtype is asked: they are raised here.
     - The forward pass dequantizes to the dtype of its input, the backward pass to quant_state.dtype (bf16 here, a rounding that the forward
-      pass does not have): it is set to f32.
+      pass does not have): it is set to `compute`.
     - The model is put in train mode before its first forward pass: in eval mode CPUs with AVX-512 BF16 repack the weights into a form
       without a derivative."""
-    model = AutoModelForCausalLM.from_pretrained(folder, device_map="cpu").train()
+    from bitsandbytes.nn import Linear4bit
+
+    model = AutoModelForCausalLM.from_pretrained(folder, device_map=device).train()
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.compute_dtype, module.weight.quant_state.dtype = compute, compute
@@ -59,6 +63,8 @@ def live_bnb(folder=SMOLLM2_BNB, compute=torch.float32):
 
 def evaluating(model):
     """Eval mode (no dropout) with every Linear4bit left in train mode, for the reason above."""
+    from bitsandbytes.nn import Linear4bit
+
     model.eval()
     for module in model.modules():
         if isinstance(module, Linear4bit):
@@ -66,13 +72,17 @@ def evaluating(model):
     return model
 
 
-def load(base):
-    """`base`: dense (the bf16 folder), gguf, bnb (all three as f32 Linear weights) or bnb-live."""
+def load(base, device="cpu", dtype=torch.float32):
+    """`base`: dense (the bf16 folder), gguf, bnb (all three as Linear weights of `dtype`) or bnb-live."""
+    if base == "bnb-live":
+        return live_bnb(compute=dtype, device=device)
     if base == "dense":
-        return AutoModelForCausalLM.from_pretrained(SMOLLM2, dtype=torch.float32)
-    if base == "gguf":
-        return AutoModelForCausalLM.from_pretrained(MODELS, gguf_file=GGUF, dtype=torch.float32)
-    return dense_from_bnb() if base == "bnb" else live_bnb()
+        model = AutoModelForCausalLM.from_pretrained(SMOLLM2, dtype=dtype)
+    elif base == "gguf":
+        model = AutoModelForCausalLM.from_pretrained(MODELS, gguf_file=GGUF, dtype=dtype)
+    else:
+        model = dense_from_bnb().to(dtype)
+    return model.to(device)
 
 
 def tokenizer():
@@ -101,9 +111,11 @@ def collate(samples):
 
 
 def summed_loss(model, samples):
-    """(sum of the cross-entropies of the tokens that count, how many they are)."""
+    """(sum of the cross-entropies of the tokens that count, in f32 whatever the logits are; how many they are)."""
     ids, labels, mask = collate(samples)
+    count = int((labels[:, 1:] != -100).sum())
+    ids, labels, mask = (t.to(model.device) for t in (ids, labels, mask))
     logits = model(input_ids=ids, attention_mask=mask).logits
     targets = labels[:, 1:].reshape(-1)
-    total = torch.nn.functional.cross_entropy(logits[:, :-1].reshape(len(targets), -1), targets, ignore_index=-100, reduction="sum")
-    return total, int((targets != -100).sum())
+    total = torch.nn.functional.cross_entropy(logits[:, :-1].reshape(len(targets), -1).float(), targets, ignore_index=-100, reduction="sum")
+    return total, count

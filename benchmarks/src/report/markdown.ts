@@ -104,18 +104,23 @@ export const qualityTable = (records: readonly Measured[]) =>
     }),
   );
 
-/** Held-out losses of clients on one recipe. */
+/** Held-out losses of clients, a table a recipe. */
 export function qualityLines(lines: readonly QualityLine[]): string {
-  const [{ model, data, recipe }] = lines as [QualityLine];
+  const byRecipe = Map.groupBy(lines, ({ model, data, recipe }) => `${model}. ${data}. ${recipe}.`);
+  return [...byRecipe].map(([recipe, group]) => `${recipe}\n\n${qualityRows(group)}`).join('\n\n');
+}
+
+function qualityRows(lines: readonly QualityLine[]): string {
   const rows = lines.map((l) => [
     l.method,
     l.client,
     l.dtype,
     l.where,
     [l.evalBefore, l.evalAfter].flatMap((v) => (v === undefined ? [] : [v.toFixed(4)])).join(' → '),
+    l.trainSeconds === undefined ? '' : `${digits(l.trainSeconds)} s`,
     l.commit,
   ]);
-  return `${model}. ${data}. ${recipe}.\n\n${markdown(['method', 'client', 'dtype', 'on', 'held-out loss', 'commit'], rows)}`;
+  return markdown(['method', 'client', 'dtype', 'on', 'held-out loss', 'training', 'commit'], rows);
 }
 
 /** Cases of one run where a peer was faster, or too near to tell, a line each. */

@@ -12,6 +12,7 @@ import { Device, keep, noGrad, type RecomputePolicy, scope } from '@lowrank/tens
 import { encodeDataset, Trainer } from '@lowrank/trainer';
 import { readFileRecords } from '@lowrank/trainer/node';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { fmix32, formulaAdapter } from '../../../scripts/testing/formula-adapter.ts';
 import { modelsDir, need, pythonPath, sharedPath } from '../../../scripts/testing/shared.ts';
 import { temporary } from './cli.ts';
 import { clientLogits, farthest } from './real-clients.ts';
@@ -49,14 +50,6 @@ async function load(folder: string, base: 'dense' | 'bnb'): Promise<CausalLm> {
   });
 }
 
-/** MurmurHash3's finalizer. */
-function fmix32(x: number): number {
-  let h = x >>> 0;
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
-}
-
 /** ‖x − y‖ of a tensor x and one of which only the sketch is there, good to a fifth. */
 function distance(x: Float32Array, sketch: readonly number[]): number {
   let squares = 0;
@@ -66,23 +59,6 @@ function distance(x: Float32Array, sketch: readonly number[]): number {
     squares += (sum - theirs) ** 2;
   }
   return Math.sqrt(squares / sketch.length);
-}
-
-/** An adapter whose A any language can make again: see smollm2_train.py. */
-function formulaAdapter(model: CausalLm): LoraModel {
-  const lora = new LoraModel(model, device);
-  const adapter = lora.addAdapter('default', { r: 16, loraAlpha: 32, targetModules: 'all-linear' });
-  const factors = [...peftTensors(lora, adapter)]
-    .filter(([key]) => key.includes('.lora_A.'))
-    .sort(([a], [b]) => (a < b ? -1 : 1));
-  for (const [t, [, tensor]] of factors.entries()) {
-    const bound = Math.sqrt(tensor.shape[1]!);
-    device.write(
-      tensor,
-      Float32Array.from({ length: tensor.size }, (_, i) => (fmix32(t * 2 ** 20 + i) / 2 ** 31 - 1) / bound),
-    );
-  }
-  return lora;
 }
 
 async function train(
@@ -134,7 +110,7 @@ describe.each(['dense', 'bnb'] as const)('SmolLM2-135M-Instruct, %s base: LoRA a
     const rows = need(context, data);
     const want = JSON.parse(readFileSync(join(root, `fixtures/smollm2/train-${base}-1.json`), 'utf8')) as Recorded;
     const model = await load(folder, base);
-    const lora = formulaAdapter(model);
+    const lora = formulaAdapter(model, device);
     const got = await train(model, lora, folder, rows, want.losses.length);
     expect(got.map((s) => s.tokens)).toEqual(want.tokens);
     const worst = Math.max(...got.map((s, i) => relative(s.loss, want.losses[i]!)));
@@ -172,7 +148,7 @@ test('recompute and accumulation change nothing', { timeout: 600_000 }, async (c
     ['block', { recompute: 'block' }],
   ] as const) {
     const model = await load(folder, 'bnb');
-    const lora = formulaAdapter(model);
+    const lora = formulaAdapter(model, device);
     losses[name] = (await train(model, lora, folder, rows, 2, options)).map((s) => s.loss);
     lora.dispose();
     model.dispose();
@@ -184,7 +160,7 @@ test('recompute and accumulation change nothing', { timeout: 600_000 }, async (c
     ['parts', { accumulate: 2 }],
   ] as const) {
     const model = await load(folder, 'dense');
-    const lora = formulaAdapter(model);
+    const lora = formulaAdapter(model, device);
     losses[name] = (await train(model, lora, folder, rows, 2, options)).map((s) => s.loss);
     lora.dispose();
     model.dispose();
@@ -226,7 +202,7 @@ test('PEFT, transformers and bitsandbytes load the adapter, the merged model and
   };
 
   const model = await load(folder, 'dense');
-  const lora = formulaAdapter(model);
+  const lora = formulaAdapter(model, device);
   await train(model, lora, folder, rows, 2);
   await saveAdapterFolder(lora, 'default', join(dir, 'adapter'));
   const adapted = await logits(model);
