@@ -179,9 +179,9 @@ async function twenty(): Promise<void> {
 }
 
 function versionsOf({ versions }: PeftTrained): string {
-  return Object.entries(versions)
-    .filter(([key, version]) => version && !['cpu', 'gpu'].includes(key))
-    .map(([key, version]) => `${key === 'peft' ? 'PEFT' : key} ${version}`)
+  const names = { peft: 'PEFT', bitsandbytes: 'bitsandbytes', torch: 'torch', transformers: 'transformers' };
+  return Object.entries(names)
+    .flatMap(([key, shown]) => (versions[key] ? [`${shown} ${versions[key]}`] : []))
     .join(', ');
 }
 
@@ -227,10 +227,12 @@ async function gsm8k(): Promise<void> {
     return { ...trained, evalBefore: (before as { loss: number }).loss };
   });
   if (own) write('lowrank', own);
+  // on a CPU bitsandbytes' own layers take minutes a step
+  const bnb = small && backend === 'cpu' ? 'bnb' : 'bnb-live';
   const words = ['--device', place, '--dtype', dtype, '--epoch', '--batch', batch, '--max-length', '512', '--no-norms'];
   const evaluated = ['--eval-rows', String(heldOut), '--eval-batch', batch];
   const other = part
-    .peft({ epoch: ['--base', 'bnb-live', ...words, ...evaluated, '--initial', initial] }, models, work)
+    .peft({ epoch: ['--base', bnb, ...words, ...evaluated, '--initial', initial] }, models, work)
     .get('epoch')!;
   if (other instanceof Error) {
     part.miss(`PEFT: ${other.message}`);
