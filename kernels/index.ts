@@ -3,6 +3,7 @@
 export * from './binary/table.ts';
 export * from './common/backend.ts';
 export * from './common/codebooks.ts';
+export * from './common/collectives.ts';
 export * from './common/contract.ts';
 export * from './common/dtype.ts';
 export * from './common/error.ts';

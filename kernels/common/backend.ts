@@ -1,4 +1,5 @@
 import type { FusedOps, PrimitiveOps } from '../generated/ops.ts';
+import type { Collectives } from './collectives.ts';
 import type { Call, OpTypes, Spec } from './contract.ts';
 import type { DType } from './dtype.ts';
 import type { DeviceBuffer } from './view.ts';
@@ -100,30 +101,6 @@ export interface Recorder {
   end(): Replayable;
   /** Drops a recording after an error in the middle. */
   abort(): void;
-}
-
-/** Communication between the devices of one job. */
-export interface Collectives {
-  readonly rank: number;
-  readonly worldSize: number;
-  allReduce(buffer: DeviceBuffer, byteOffset: number, count: number, dtype: DType, op: 'sum' | 'max'): void;
-  allGather(
-    from: DeviceBuffer,
-    fromOffset: number,
-    to: DeviceBuffer,
-    toOffset: number,
-    count: number,
-    dtype: DType,
-  ): void;
-  reduceScatter(
-    from: DeviceBuffer,
-    fromOffset: number,
-    to: DeviceBuffer,
-    toOffset: number,
-    count: number,
-    dtype: DType,
-  ): void;
-  broadcast(buffer: DeviceBuffer, byteOffset: number, byteLength: number, root: number): void;
 }
 
 /** Everything a device must offer (`primitives`: a hole does not compile) and may offer (`fused`, `record`, `collectives`). */

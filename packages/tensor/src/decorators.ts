@@ -1,6 +1,8 @@
 import {
   type Backend,
   type Call,
+  type CollectiveGroup,
+  type Collectives,
   type DeviceBuffer,
   type FusedKernel,
   type Kernel,
@@ -33,7 +35,7 @@ export function replacing(backend: Backend, parts: Partial<Backend>): Backend {
   };
 }
 
-/** A backend whose every kernel, primitive or fused, runs inside `around`. The other decorators are built on it. */
+/** A backend whose every kernel, primitive, fused or collective, runs inside `around`. The other decorators are built on it. */
 export function wrapped(backend: Backend, around: Around): Backend {
   const wrap =
     (op: string, run: Kernel<never>): Kernel<never> =>
@@ -46,7 +48,28 @@ export function wrapped(backend: Backend, around: Around): Backend {
     fused: Object.fromEntries(
       Object.entries(backend.fused).map(([op, k]) => [op, { ...k, run: wrap(op, (k as FusedKernel<never>).run) }]),
     ) as unknown as Backend['fused'],
+    ...(backend.collectives ? { collectives: wrappedCollectives(backend.collectives, wrap) } : {}),
   });
+}
+
+function wrappedCollectives(
+  collectives: Collectives,
+  wrap: (op: string, run: Kernel<never>) => Kernel<never>,
+): Collectives {
+  return {
+    createId: () => collectives.createId(),
+    join: async (options) => {
+      const group = await collectives.join(options);
+      return {
+        rank: group.rank,
+        size: group.size,
+        ops: Object.fromEntries(
+          Object.entries(group.ops).map(([op, k]) => [op, wrap(op, k as Kernel<never>)]),
+        ) as unknown as CollectiveGroup['ops'],
+        leave: () => group.leave(),
+      };
+    },
+  };
 }
 
 export interface TraceEvent {
@@ -102,7 +125,8 @@ export interface Difference {
 
 /**
  * Runs every kernel on an oracle as well and compares outputs. Comparisons finish with `settle()`, which throws at the first output whose
- * relative difference exceeds `tolerance`, naming the op. For finding wrong kernels, not for speed.
+ * relative difference exceeds `tolerance`, naming the op. Collectives run unchecked: an oracle has no other ranks. For finding wrong kernels,
+ * not for speed.
  */
 export function validating(
   backend: Backend,
@@ -120,8 +144,12 @@ export function validating(
         ? Promise.resolve(new Uint8Array(0))
         : backend.memory.read(value.buffer, value.byteOffset, span(value)),
     );
+  const kernelOf = (op: string): Kernel<never> | undefined =>
+    (oracle.primitives as unknown as Record<string, Kernel<never>>)[op] ??
+    (oracle.fused as unknown as Record<string, FusedKernel<never>>)[op]?.run;
   const compare = async (
     op: string,
+    kernel: Kernel<never>,
     call: AnyCall,
     before: Promise<Uint8Array>[],
     outBefore: Promise<Uint8Array>[],
@@ -140,10 +168,6 @@ export function validating(
     const inputs = mapLeaves<View, View>(call.inputs, (v) => place(ins[i++]!, v));
     i = 0;
     const outputs = mapLeaves<View, View>(call.outputs, (v) => place(outs[i++]!, v));
-    const kernel =
-      (oracle.primitives as unknown as Record<string, Kernel<never>>)[op] ??
-      (oracle.fused as unknown as Record<string, FusedKernel<never>>)[op]?.run;
-    if (!kernel) return [];
     kernel({ inputs, outputs, attrs: call.attrs } as never);
     const wants = leaves<View>(outputs);
     const result: Difference[] = [];
@@ -168,10 +192,12 @@ export function validating(
   };
   return {
     backend: wrapped(backend, (op, call, run) => {
+      const kernel = kernelOf(op);
+      if (!kernel) return run();
       const before = fetch(call.inputs);
       const outBefore = fetch(call.outputs);
       run();
-      pending.push(compare(op, call, before, outBefore, fetch(call.outputs)));
+      pending.push(compare(op, kernel, call, before, outBefore, fetch(call.outputs)));
     }),
     async settle() {
       const all = (await Promise.all(pending.splice(0))).flat();

@@ -1,5 +1,12 @@
 import {
   type Backend,
+  type Call,
+  type CollectiveGroup,
+  type CollectiveName,
+  type CollectiveOps,
+  checkCollective,
+  checkPlace,
+  collectiveNames,
   type FusedKernel,
   type FusedName,
   fusedContracts,
@@ -11,11 +18,13 @@ import {
 export type Likeness = Pick<Backend, 'name' | 'caps'> & {
   readonly memory: Pick<Backend['memory'], 'alignment' | 'pooling'> & { readonly offload?: unknown };
   readonly fused: { readonly [F in FusedName]?: Pick<FusedKernel<never>, 'accepts' | 'workspace'> };
+  readonly collectives?: unknown;
 };
 
 /**
  * A backend that computes nothing and accounts every byte: the same step on it answers "will this fit?" exactly, since shapes, kernels and
- * the pool are those of the backend it is like. Reads give zeros. Without a likeness it takes every fused op, with no workspace.
+ * the pool are those of the backend it is like. Reads give zeros; collectives check their operands, and any group forms alone. Without a
+ * likeness it takes every fused op, with no workspace.
  */
 export function nullBackend(like?: Likeness): Backend {
   let reserved = 0;
@@ -72,6 +81,28 @@ export function nullBackend(like?: Likeness): Backend {
     fused: Object.fromEntries(
       names.map((n) => [n, like ? { ...like.fused[n], run: skip } : accept]),
     ) as Backend['fused'],
+    ...(!like || like.collectives
+      ? {
+          collectives: {
+            createId: () => new Uint8Array(0),
+            join: async (options) => {
+              checkPlace(options);
+              const { rank, size } = options;
+              return {
+                rank,
+                size,
+                ops: Object.fromEntries(
+                  collectiveNames.map((name) => [
+                    name,
+                    (call: Call<CollectiveOps[CollectiveName]>) => checkCollective(name, { rank, size }, call),
+                  ]),
+                ) as unknown as CollectiveGroup['ops'],
+                leave: async () => {},
+              };
+            },
+          },
+        }
+      : {}),
     synchronize: async () => {},
     close: async () => {},
   };
