@@ -1,4 +1,4 @@
-// @lowrank/backend-cuda's addon: the driver API and cuBLASLt behind checked handles. Loads on any machine.
+// @lowrank/backend-cuda's addon: the driver API, cuBLASLt and NCCL behind checked handles. Loads on any machine.
 #include "completer.h"
 #include "state.h"
 
@@ -20,12 +20,13 @@ static Napi::Object start(Napi::Env env, Napi::Object exports) {
   State* state = new State();
   env.SetInstanceData<State>(state);
   napi_add_env_cleanup_hook(env, cleanup, state);
-  exports.Set("abi", 1);
+  exports.Set("abi", 2);
   exportDevice(env, exports);
   exportMemory(env, exports);
   exportCommands(env, exports);
   exportGraph(env, exports);
   exportMatmul(env, exports);
+  exportCollectives(env, exports);
   return exports;
 }
 

@@ -10,7 +10,7 @@ namespace lowrank {
 
 namespace {
 
-enum class Op : uint32_t { Launch = 1, Fill, Copy, Matmul, UseStream, Record, Wait, HostToDevice, DeviceToHost };
+enum class Op : uint32_t { Launch = 1, Fill, Copy, Matmul, UseStream, Record, Wait, HostToDevice, DeviceToHost, Collective };
 
 class Reader {
  public:
@@ -261,6 +261,16 @@ void hostCopy(Run& run, Reader& r, bool toDevice) {
               : run.cu.memcpyDtoHAsync(p, at, bytes, run.stream->stream));
 }
 
+void collective(Run& run, Reader& r) {
+  CollectiveCommand c;
+  c.comm = r.next<double>();
+  for (uint32_t* v : {&c.kind, &c.type, &c.op, &c.root}) *v = r.next<uint32_t>();
+  for (double* v : {&c.count, &c.from, &c.fromOffset, &c.to, &c.toOffset}) *v = r.next<double>();
+  runCollective(run.env, run.device, run.stream, c);
+  if (run.device->syncEachLaunch && !run.stream->capturing)
+    ok(run.env, run.device, "cuda.submit", run.cu.streamSynchronize(run.stream->stream));
+}
+
 /** submit(stream, list): runs a Uint8Array of records in order. What stands before a faulty record has run. */
 Napi::Value submit(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -304,6 +314,7 @@ Napi::Value submit(const Napi::CallbackInfo& info) {
       }
       case Op::HostToDevice: hostCopy(run, body, true); break;
       case Op::DeviceToHost: hostCopy(run, body, false); break;
+      case Op::Collective: collective(run, body); break;
       default:
         raise(env, op, "LOWRANK_BAD_COMMANDS", "an unknown record at byte " + std::to_string(start));
     }

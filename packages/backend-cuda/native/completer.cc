@@ -87,7 +87,11 @@ void Completer::settle(Napi::Env env, Completer* self, Job* raw) {
   if (job->status == CUDA_SUCCESS) {
     device->eventPool.push_back(job->event);
     giveStaging(device, job->staging);
-    job->deferred.Resolve(job->result.IsEmpty() ? env.Undefined() : job->result.Value());
+    // A collective that was given up lets the device go on, with anything in its memory.
+    const std::string failure = groupFailure(stateOf(env), device);
+    if (!failure.empty())
+      job->deferred.Reject(makeError(env, job->op, "LOWRANK_GROUP_FAILED", "the group has failed: " + failure).Value());
+    else job->deferred.Resolve(job->result.IsEmpty() ? env.Undefined() : job->result.Value());
   } else {
     if (job->staging.pointer) giveStaging(device, job->staging);
     device->cu().eventDestroy(job->event);

@@ -222,6 +222,7 @@ static Napi::Value synchronize(const Napi::CallbackInfo& info) {
   Device* device = stream->device;
   enter(env, device, op);
   if (stream->capturing) raise(env, op, "LOWRANK_CAPTURING", "the stream is being recorded");
+  checkGroups(env, device, op);
   auto job = std::make_unique<Job>(env);
   job->op = op;
   job->event = takeEvent(env, device, op);

@@ -14,6 +14,7 @@ Napi::Value captureBegin(const Napi::CallbackInfo& info) {
   ok(env, stream->device, op, stream->device->cu().streamBeginCapture(stream->stream, CU_STREAM_CAPTURE_MODE_RELAXED));
   stream->capturing = true;
   stream->recorded.clear();
+  stream->recordedComms.clear();
   return env.Undefined();
 }
 
@@ -39,6 +40,7 @@ Napi::Value captureEnd(const Napi::CallbackInfo& info) {
   auto object = std::make_unique<Graph>(device);
   object->name = stateOf(env).intern(name);
   object->names = std::move(stream->recorded);
+  object->comms = std::move(stream->recordedComms);
   CUresult r = cu.graphGetNodes(graph, nullptr, &object->nodes);
   if (r == CUDA_SUCCESS) r = cu.graphInstantiate(&object->exec, graph, 0);
   cu.graphDestroy(graph);
@@ -69,10 +71,12 @@ Napi::Value graphLaunch(const Napi::CallbackInfo& info) {
   if (graph->device != stream->device) raise(env, op, "LOWRANK_BAD_HANDLE", "graph and stream belong to two devices");
   enter(env, graph->device, op);
   if (stream->capturing) raise(env, op, "LOWRANK_CAPTURING", "the stream is being recorded");
+  checkRecordedGroups(env, graph, op);
   noteProgress(graph->device, stream, 0);
   const CUresult r = graph->device->cu().graphLaunch(graph->exec, stream->stream);
   noteLaunch(graph->device, stream, graph->name, true);
   ok(env, graph->device, op, r, *graph->name);
+  watchRecordedGroups(env, graph, stream, op);
   return env.Undefined();
 }
 

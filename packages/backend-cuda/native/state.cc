@@ -7,6 +7,7 @@
 #include <system_error>
 #include <thread>
 
+#include "comm.h"
 #include "completer.h"
 #include "dynlib.h"
 
@@ -319,6 +320,7 @@ void destroyObject(State& state, Object* object) {
     }
     case Kind::Module: cu.moduleUnload(static_cast<Module*>(object)->module); break;
     case Kind::Graph: cu.graphExecDestroy(static_cast<Graph*>(object)->exec); break;
+    case Kind::Comm: endComm(static_cast<Comm*>(object)); break;
     default: break;
   }
   state.handles.remove(object);
@@ -328,12 +330,14 @@ void destroyObject(State& state, Object* object) {
 void destroyDevice(State& state, Device* device, const Napi::Env* env) {
   const Driver& cu = device->cu();
   cu.ctxSetCurrent(device->context);
+  // First: a collective whose other ranks are gone would never end.
+  closeComms(state, device, env);
   if (env && device->lost == 0) cu.ctxSynchronize();
   device->completer->end(env);
   device->completer.reset();
   reapWrites(device, true);
-  // Plans before the library handle, graphs before modules, streams and events before the context.
-  static constexpr Kind order[] = {Kind::Graph, Kind::Plan,   Kind::Function, Kind::Event,
+  // Plans before the library handle, graphs before modules and groups, streams and events before the context.
+  static constexpr Kind order[] = {Kind::Graph,  Kind::Comm,   Kind::Plan,       Kind::Function, Kind::Event,
                                    Kind::Stream, Kind::Memory, Kind::HostMemory, Kind::Module};
   for (Kind kind : order) {
     std::vector<Object*> objects;

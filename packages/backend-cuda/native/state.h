@@ -16,6 +16,7 @@
 #include "cublaslt_api.h"
 #include "cuda_api.h"
 #include "handles.h"
+#include "nccl_api.h"
 
 namespace lowrank {
 
@@ -79,6 +80,8 @@ struct Stream : Object {
   // The same within a recording, in the second word: launches of it that are done.
   static constexpr size_t kMarkRecorded = 64;
   std::vector<const std::string*> recorded;
+  /** Groups whose ops the recording holds. */
+  std::set<double> recordedComms;
   explicit Stream(Device* d) : Object(Kind::Stream, d) {}
 };
 
@@ -125,6 +128,7 @@ struct Graph : Object {
   std::vector<const std::string*> names;
   size_t nodes = 0;
   const std::string* name = nullptr;
+  std::set<double> comms;
   explicit Graph(Device* d) : Object(Kind::Graph, d) {}
 };
 
@@ -145,6 +149,8 @@ struct State {
   Handles handles;
   std::set<std::string> names;
   bool ending = false;
+  std::shared_ptr<Nccl> nccl;
+  std::string ncclPath;
   const std::string* intern(const std::string& s) { return &*names.insert(s).first; }
 };
 
@@ -207,11 +213,31 @@ void noteLaunch(Device* device, Stream* stream, const std::string* name, bool ma
 /** Has the device say, in stream order, how far it is in a recording. */
 void noteProgress(Device* device, Stream* stream, size_t launches);
 
+// ---- groups of devices ----
+struct CollectiveCommand {
+  double comm;
+  /** allReduce, allGather, reduceScatter, broadcast. */
+  uint32_t kind;
+  /** As NCCL counts. */
+  uint32_t type, op, root;
+  /** Elements of x, of reduceScatter those of y. */
+  double count;
+  double from, fromOffset, to, toOffset;
+};
+void runCollective(Napi::Env env, Device* device, Stream* stream, const CollectiveCommand& command);
+/** Before and after the launch of a recording with collectives. */
+void checkRecordedGroups(Napi::Env env, Graph* graph, const char* op);
+void watchRecordedGroups(Napi::Env env, Graph* graph, Stream* stream, const char* op);
+/** Why a group that the device is in is of no use any more; what was computed since is not to be read. Empty where all are well. */
+std::string groupFailure(State& state, Device* device);
+void checkGroups(Napi::Env env, Device* device, const char* op);
+
 // ---- entries, one file a group ----
 void exportDevice(Napi::Env env, Napi::Object exports);
 void exportMemory(Napi::Env env, Napi::Object exports);
 void exportCommands(Napi::Env env, Napi::Object exports);
 void exportGraph(Napi::Env env, Napi::Object exports);
 void exportMatmul(Napi::Env env, Napi::Object exports);
+void exportCollectives(Napi::Env env, Napi::Object exports);
 
 }  // namespace lowrank

@@ -1,4 +1,4 @@
-import { blasPaths, driverPaths, findBinaries, loadNative } from './locate.ts';
+import { blasPaths, driverPaths, findBinaries, loadNative, ncclPaths } from './locate.ts';
 import type { DeviceInfo, DriverFound, Native } from './native.ts';
 
 /** What there is to run on, or why there is nothing. */
@@ -11,6 +11,10 @@ export type Availability =
       /** cuBLASLt: where it is, or why it was not found (then there is no backend either). */
       readonly blas:
         | { readonly ok: true; readonly path: string; readonly version: number }
+        | { readonly ok: false; readonly reason: string };
+      /** NCCL, which groups of GPUs need (`2.27.3`), or why it was not found. */
+      readonly nccl:
+        | { readonly ok: true; readonly path: string; readonly version: string }
         | { readonly ok: false; readonly reason: string };
     }
   | { readonly ok: false; readonly code: string; readonly reason: string };
@@ -52,6 +56,11 @@ function cudaVersion(version: number): string {
   return `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`;
 }
 
+/** `2.27.3` of 22703. */
+function ncclVersion(version: number): string {
+  return `${Math.floor(version / 10000)}.${Math.floor((version % 10000) / 100)}.${version % 100}`;
+}
+
 /** Says what CUDA devices and libraries this machine has. Never throws: what is missing is named in `reason`. */
 export function available(): Availability {
   const opened = openDriver();
@@ -68,7 +77,9 @@ export function available(): Availability {
     } finally {
       native.closeDevice(device);
     }
-    return { ok: true, driver: { path: driver.path, version: cudaVersion(driver.version) }, devices, blas };
+    const found = native.loadNccl(ncclPaths());
+    const nccl = found.ok ? { ...found, version: ncclVersion(found.version) } : found;
+    return { ok: true, driver: { path: driver.path, version: cudaVersion(driver.version) }, devices, blas, nccl };
   } catch (error) {
     return { ok: false, code: 'device-failed', reason: error instanceof Error ? error.message : String(error) };
   }

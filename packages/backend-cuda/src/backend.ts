@@ -17,6 +17,7 @@ import { binary, cast, copy, fill, iota, random, select, unary } from './primiti
 import { gather, scatterAdd } from './primitives/gather.ts';
 import { matmul } from './primitives/matmul.ts';
 import { reduce } from './primitives/reduce.ts';
+import { cudaCollectives } from './runtime/collectives.ts';
 import { CudaDevice, type CudaOptions } from './runtime/device.ts';
 import { GemmPlans } from './runtime/gemm.ts';
 import { cudaMemory } from './runtime/memory.ts';
@@ -144,6 +145,7 @@ export function backendOn(device: CudaDevice): Backend {
     },
     // Where every launch is waited for, steps run eagerly: a replay would hide which kernel of it fails.
     ...(device.syncEachLaunch ? {} : { record: recorder(device) }),
+    collectives: cudaCollectives(device),
     synchronize: () => device.synchronize(),
     close: () => device.close(),
   };

@@ -95,7 +95,7 @@ function children(folder: string, pattern: RegExp): string[] {
   }
 }
 
-/** site-packages of the Pythons at hand: pip's `nvidia-cublas` puts the library there. */
+/** site-packages of the Pythons at hand: pip's `nvidia-cublas` and `nvidia-nccl` put their libraries there. */
 function sitePackages(): string[] {
   const prefixes = [
     process.env.VIRTUAL_ENV,
@@ -142,4 +142,17 @@ export function blasPaths(): string[] {
     ...sitePackages().flatMap((s) => [join(s, 'nvidia/cu13/lib'), join(s, 'nvidia/cublas/lib')]),
   ];
   return [...names, ...names.flatMap((n) => folders.map((f) => join(f, n)).filter((p) => existsSync(p)))];
+}
+
+/** Where NCCL may be: the loader's path, the usual folders, pip's packages. `LOWRANK_NCCL` names the one to take. */
+export function ncclPaths(): string[] {
+  if (process.env.LOWRANK_NCCL) return [process.env.LOWRANK_NCCL];
+  const name = 'libnccl.so.2';
+  const folders = [
+    ...[process.env.CUDA_HOME, process.env.CUDA_PATH, '/usr/local/cuda', '/usr/local/nccl', '/usr']
+      .filter((h) => h !== undefined && h !== '')
+      .flatMap((h) => [join(h!, 'lib64'), join(h!, 'lib'), join(h!, 'lib/x86_64-linux-gnu')]),
+    ...sitePackages().map((s) => join(s, 'nvidia/nccl/lib')),
+  ];
+  return [name, ...folders.map((f) => join(f, name)).filter((p) => existsSync(p))];
 }

@@ -129,7 +129,14 @@ export interface Native {
   matmulChoose(plan: Handle, index: number): void;
   matmulAlgo(plan: Handle): Uint8Array;
   matmulUse(plan: Handle, algorithm: Uint8Array, workspaceBytes: number): boolean;
+  /** For the life of the process; needs no device. */
+  loadNccl(paths: readonly string[]): { readonly ok: true; readonly path: string; readonly version: number } | Missing;
+  ncclId(): Uint8Array;
+  /** Resolves to the group's handle once all ranks are there. */
+  commJoin(device: Handle, rank: number, size: number, id: Uint8Array, timeoutMs: number): Promise<Handle>;
+  /** Resolves when all ranks have left; the handle is dead then, and also where it rejects. */
+  commLeave(group: Handle): Promise<void>;
 }
 
 /** The addon's version that this package speaks with. */
-export const nativeAbi = 1;
+export const nativeAbi = 2;

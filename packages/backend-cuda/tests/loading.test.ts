@@ -1,6 +1,10 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { available } from '../src/available.ts';
 import { cudaBackend } from '../src/index.ts';
+import { ncclPaths } from '../src/locate.ts';
 import { fakeDriver } from './support/emulated.ts';
 import { failWith, nativeAddon, openFake, reset } from './support/native.ts';
 
@@ -100,6 +104,46 @@ describe('cuBLASLt', () => {
   });
 });
 
+describe('NCCL', () => {
+  test('says where it was looked for; what was loaded stays', () => {
+    expect(native.loadNccl(['/nowhere/libnccl.so.2'])).toMatchObject({
+      ok: false,
+      reason: expect.stringContaining('/nowhere/libnccl.so.2'),
+    });
+    process.env.LOWRANK_NCCL = 'libm.so.6';
+    expect(available()).toMatchObject({
+      ok: true,
+      nccl: {
+        ok: false,
+        reason: expect.stringContaining('libm.so.6 has no ncclGetVersion: NCCL 2.14 or later is needed'),
+      },
+    });
+    process.env.LOWRANK_NCCL = fakeDriver;
+    expect(native.loadNccl(['libm.so.6', fakeDriver])).toEqual({ ok: true, path: fakeDriver, version: 22703 });
+    expect(native.loadNccl(['/nowhere/libnccl.so.2'])).toMatchObject({ ok: true, path: fakeDriver });
+  });
+  test('is looked for in the packages of pip, and where LOWRANK_NCCL says alone', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'lowrank-nccl-'));
+    const kept = { ...process.env };
+    try {
+      mkdirSync(join(folder, 'nvidia/nccl/lib'), { recursive: true });
+      const file = join(folder, 'nvidia/nccl/lib/libnccl.so.2');
+      writeFileSync(file, '');
+      process.env.PYTHONPATH = folder;
+      process.env.LOWRANK_NCCL = '';
+      expect(ncclPaths()).toContain(file);
+      expect(ncclPaths()[0]).toBe('libnccl.so.2');
+      process.env.LOWRANK_NCCL = '/mine/libnccl.so';
+      expect(ncclPaths()).toEqual(['/mine/libnccl.so']);
+    } finally {
+      for (const name of ['PYTHONPATH', 'LOWRANK_NCCL'])
+        if (kept[name] === undefined) delete process.env[name];
+        else process.env[name] = kept[name];
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
 describe('available', () => {
   test('says what there is', () => {
     expect(available()).toMatchObject({
@@ -107,6 +151,7 @@ describe('available', () => {
       driver: { path: fakeDriver, version: '13.0' },
       devices: [{ name: 'Emulated GPU', computeMajor: 8 }],
       blas: { ok: true },
+      nccl: { ok: true, path: fakeDriver, version: '2.27.3' },
     });
   });
   test('refuses a GPU before Ampere, by its name', async () => {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Native } from '../src/native.ts';
 import { CommandList } from '../src/runtime/commands.ts';
-import { blas, codeOf, image, nativeAddon, openFake, reset } from './support/native.ts';
+import { blas, codeOf, image, joinAlone, nativeAddon, openFake, reset } from './support/native.ts';
 
 const native = nativeAddon();
 let device: number;
@@ -46,16 +46,18 @@ test('any arguments to any function: a value or an Error, never a crash', async 
   native.release(dead);
   native.loadBlas(device, blas());
   const plan = native.matmulPlan(device, { ...square, workspaceBytes: 0 }).handle;
+  const group = (await joinAlone(native, device)) ?? dead;
   const names = (Object.keys(native) as (keyof Native)[]).filter(
     (n) => typeof native[n] === 'function' && n !== 'closeDevice',
   );
-  const handles = () => [device, stream, memory, event, module, kernel, dead, plan];
+  const handles = () => [device, stream, memory, event, module, kernel, dead, plan, group];
   // Releasing what the property needs would only make later calls fail; every function still sees every handle.
   const spare = new Set([stream, memory, event, plan]);
   const pending: Promise<unknown>[] = [];
   fc.assert(
     fc.property(fc.constantFrom(...names), fc.array(junk(handles), { maxLength: 6 }), (name, args) => {
       if (name === 'release' && spare.has(args[0] as number)) return;
+      if (name === 'commLeave' && args[0] === group) return;
       if ((name === 'allocate' || name === 'hostAllocate') && typeof args[1] === 'number' && args[1] > 1e6) return;
       try {
         const result = (native[name] as (...a: unknown[]) => unknown)(...args);
@@ -80,11 +82,13 @@ test('after a device is closed, every function refuses what belonged to it', asy
   const plan = native.matmulPlan(device, { ...square, workspaceBytes: 0 }).handle;
   native.captureBegin(stream);
   const graph = native.captureEnd(stream, 'nothing').handle;
+  const group = (await joinAlone(native, device)) ?? graph;
   const waiting = native.synchronize(stream).catch((e: unknown) => e);
   native.closeDevice(device);
-  const dead = [device, stream, memory, event, module, kernel, host, plan, graph];
+  const dead = [device, stream, memory, event, module, kernel, host, plan, graph, group];
   const names = (Object.keys(native) as (keyof Native)[]).filter(
-    (n) => typeof native[n] === 'function' && !['loadDriver', 'openDevice', 'deviceInfo'].includes(n),
+    (n) =>
+      typeof native[n] === 'function' && !['loadDriver', 'openDevice', 'deviceInfo', 'loadNccl', 'ncclId'].includes(n),
   );
   fc.assert(
     fc.property(
@@ -129,6 +133,10 @@ test('a list with bytes changed never reaches memory outside its buffers', async
   list.fill({ memory, offset: 64, bytes: 128 }, 1, 4);
   list.copy({ memory, offset: 0, bytes: 64 }, { memory, offset: 1024, bytes: 64 });
   list.record(native.eventCreate(device, false));
+  const group = await joinAlone(native, device);
+  const [x, y] = [64, 256].map((offset) => ({ memory, offset }));
+  if (group !== undefined)
+    list.collective({ group, kind: 0, dtype: 7, reduction: 0, root: 0, count: 32, x: x!, y: y! });
   const good = Uint8Array.from(list.packed);
   native.submit(stream, good);
   fc.assert(

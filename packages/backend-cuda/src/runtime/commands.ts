@@ -9,6 +9,21 @@ const RECORD = 6;
 const WAIT = 7;
 const HOST_TO_DEVICE = 8;
 const DEVICE_TO_HOST = 9;
+const COLLECTIVE = 10;
+
+/** An op of a group (native/collectives.cc); `dtype` and `reduction` as NCCL counts. */
+export interface CollectiveCommand {
+  readonly group: Handle;
+  /** allReduce, allGather, reduceScatter, broadcast. */
+  readonly kind: 0 | 1 | 2 | 3;
+  readonly dtype: number;
+  readonly reduction: number;
+  readonly root: number;
+  /** Elements of x, of reduceScatter those of y. */
+  readonly count: number;
+  readonly x: Pick<Range, 'memory' | 'offset'>;
+  readonly y: Pick<Range, 'memory' | 'offset'>;
+}
 
 /** A range of device memory. */
 export interface Range {
@@ -299,6 +314,14 @@ export class CommandList {
 
   deviceToHost(from: Range, host: Handle, hostOffset: number): void {
     this.#host(DEVICE_TO_HOST, from, host, hostOffset);
+  }
+
+  collective(c: CollectiveCommand): void {
+    this.#open(COLLECTIVE);
+    this.#f64(c.group);
+    for (const v of [c.kind, c.dtype, c.reduction, c.root]) this.#u32(v);
+    for (const v of [c.count, c.x.memory, c.x.offset, c.y.memory, c.y.offset]) this.#f64(v);
+    this.#close();
   }
 
   #one(op: number, handle: Handle): void {

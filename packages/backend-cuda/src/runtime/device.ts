@@ -45,6 +45,8 @@ export class CudaDevice {
   /** Bytes taken from the driver. */
   reservedBytes = 0;
   recording = false;
+  /** Groups that were joined and not left. */
+  groups = 0;
   /** Kernels for sm_90a are taken where there are any. */
   hopper: boolean;
 
@@ -263,7 +265,9 @@ export class CudaDevice {
     const hint =
       code === 'CUDA_ERROR_OUT_OF_MEMORY'
         ? 'Lower the batch size or the sequence length, or free what other processes hold'
-        : '';
+        : code === 'LOWRANK_GROUP_FAILED'
+          ? 'See what the other ranks say: one of them failed, or called another collective'
+          : '';
     return Object.assign(new LowrankError(op, text, '', hint, { cause: error }), { code });
   }
 
@@ -289,7 +293,8 @@ export class CudaDevice {
     if (this.#closed) return;
     let failure: unknown;
     try {
-      await this.synchronize();
+      // Whoever closes within a group gives it up: what it waits for may never come.
+      if (this.groups === 0) await this.synchronize();
     } catch (error) {
       failure = error;
     }

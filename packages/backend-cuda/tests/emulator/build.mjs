@@ -1,4 +1,4 @@
-// Builds the driver without a GPU: fake_cuda.cc with every kernel compiled for the processor. Kept by the hash of its sources.
+// Builds the driver without a GPU: fake_cuda.cc and fake_nccl.cc with every kernel compiled for the processor. Kept by the hash of its sources.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -48,21 +48,23 @@ export function buildEmulator(flags = []) {
     `-I${join(root, 'build/generated')}`,
     ...flags,
   ];
-  const objects = [...units, join(here, 'emulate.cc'), join(here, 'fake_cuda.cc')].map((unit) => {
-    const object = join(out, `${unit.split('/').pop()}${flags.length ? '.checked' : ''}.o`);
-    const stamp = createHash('sha256')
-      .update(args.join(' '))
-      .update(readFileSync(unit))
-      .update(unit.startsWith(out) ? readFileSync(sources.find((s) => unit.endsWith(`/${s.module}.cc`)).path) : '');
-    for (const f of inputs.filter((p) => p.startsWith(common) || p.endsWith('.h') || p.endsWith('.inc')))
-      stamp.update(readFileSync(f));
-    const hex = stamp.digest('hex');
-    if (!(existsSync(object) && existsSync(`${object}.hash`) && readFileSync(`${object}.hash`, 'utf8') === hex)) {
-      execFileSync(cxx, [...args, '-c', unit, '-o', object], { stdio: 'inherit' });
-      writeFileSync(`${object}.hash`, hex);
-    }
-    return object;
-  });
+  const objects = [...units, ...['emulate.cc', 'fake_cuda.cc', 'fake_nccl.cc'].map((f) => join(here, f))].map(
+    (unit) => {
+      const object = join(out, `${unit.split('/').pop()}${flags.length ? '.checked' : ''}.o`);
+      const stamp = createHash('sha256')
+        .update(args.join(' '))
+        .update(readFileSync(unit))
+        .update(unit.startsWith(out) ? readFileSync(sources.find((s) => unit.endsWith(`/${s.module}.cc`)).path) : '');
+      for (const f of inputs.filter((p) => p.startsWith(common) || p.endsWith('.h') || p.endsWith('.inc')))
+        stamp.update(readFileSync(f));
+      const hex = stamp.digest('hex');
+      if (!(existsSync(object) && existsSync(`${object}.hash`) && readFileSync(`${object}.hash`, 'utf8') === hex)) {
+        execFileSync(cxx, [...args, '-c', unit, '-o', object], { stdio: 'inherit' });
+        writeFileSync(`${object}.hash`, hex);
+      }
+      return object;
+    },
+  );
   execFileSync(cxx, ['-shared', ...flags, ...objects, '-o', output], { stdio: 'inherit' });
   writeFileSync(`${output}.hash`, digest);
   return output;

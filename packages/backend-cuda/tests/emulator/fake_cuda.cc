@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -16,8 +17,8 @@
 #include <vector>
 
 #include "emulate.h"
+#include "fake.h"
 
-#define FAKE extern "C" __attribute__((visibility("default")))
 using CUresult = int;
 
 namespace {
@@ -29,6 +30,10 @@ int sticky = 0;
 size_t used = 0;
 std::map<uintptr_t, size_t> allocations;
 std::map<void*, size_t> hostAllocations;
+
+}  // namespace
+
+namespace fake {
 
 const char* env(const char* name, const char* fallback) {
   const char* v = getenv(name);
@@ -63,8 +68,11 @@ int planned(const char* symbol) {
   }
   return 0;
 }
-#define MAYBE_FAIL(symbol) \
-  if (const int planned_ = planned(#symbol)) return planned_
+}  // namespace fake
+
+using fake::env;
+
+namespace {
 
 struct Stream;
 std::vector<Stream*> streams;
@@ -78,8 +86,22 @@ struct GraphObject { std::vector<std::function<void()>> work; };
 struct EventObject { double at = 0; bool recorded = false; std::vector<std::function<void()>>* capture = nullptr; };
 double now = 0;
 
-/** Runs at once, or keeps it for the graph. */
-CUresult enqueue(void* s, std::function<void()> work) {
+std::mutex stuckLock;
+// Never destroyed: a process may end while threads wait.
+std::condition_variable& unstuck = *new std::condition_variable();
+int stuck = 0;
+
+/** Waits until nothing on the device is stuck. */
+void drain() {
+  std::unique_lock<std::mutex> guard(stuckLock);
+  unstuck.wait(guard, [] { return stuck == 0; });
+}
+
+}  // namespace
+
+namespace fake {
+
+int enqueue(void* s, std::function<void()> work) {
   Stream* stream = static_cast<Stream*>(s);
   if (stream && stream->capture) stream->capture->push_back(std::move(work));
   else work();
@@ -94,7 +116,20 @@ bool inside(uint64_t p, size_t bytes) {
   return false;
 }
 
-}  // namespace
+bool capturing(void* stream) { return static_cast<Stream*>(stream)->capture != nullptr; }
+
+void stick(int by) {
+  {
+    std::lock_guard<std::mutex> guard(stuckLock);
+    stuck += by;
+  }
+  unstuck.notify_all();
+}
+
+}  // namespace fake
+
+using fake::enqueue;
+using fake::inside;
 
 FAKE CUresult cuInit(unsigned) { MAYBE_FAIL(cuInit); return 0; }
 FAKE CUresult cuDriverGetVersion(int* v) { MAYBE_FAIL(cuDriverGetVersion); *v = atoi(env("FAKE_CUDA_VERSION", "13000")); return 0; }
@@ -139,7 +174,7 @@ FAKE CUresult cuDeviceGetAttribute(int* v, int a, int) {
 FAKE CUresult cuDevicePrimaryCtxRetain(void** c, int) { MAYBE_FAIL(cuDevicePrimaryCtxRetain); *c = &used; return 0; }
 FAKE CUresult cuDevicePrimaryCtxRelease_v2(int) { sticky = 0; return 0; }
 FAKE CUresult cuCtxSetCurrent(void*) { MAYBE_FAIL(cuCtxSetCurrent); return 0; }
-FAKE CUresult cuCtxSynchronize() { MAYBE_FAIL(cuCtxSynchronize); return 0; }
+FAKE CUresult cuCtxSynchronize() { MAYBE_FAIL(cuCtxSynchronize); drain(); return 0; }
 FAKE CUresult cuMemGetInfo_v2(size_t* f, size_t* t) { MAYBE_FAIL(cuMemGetInfo_v2); *t = totalMemory(); *f = *t > used ? *t - used : 0; return 0; }
 FAKE CUresult cuMemAlloc_v2(uint64_t* p, size_t n) {
   MAYBE_FAIL(cuMemAlloc_v2);
@@ -208,7 +243,7 @@ FAKE CUresult cuMemsetD32Async(uint64_t to, unsigned v, size_t n, void* s) {
 }
 FAKE CUresult cuStreamCreateWithPriority(void** s, unsigned, int) { MAYBE_FAIL(cuStreamCreateWithPriority); *s = new Stream(); return 0; }
 FAKE CUresult cuStreamDestroy_v2(void* s) { delete static_cast<Stream*>(s); return 0; }
-FAKE CUresult cuStreamSynchronize(void*) { MAYBE_FAIL(cuStreamSynchronize); return 0; }
+FAKE CUresult cuStreamSynchronize(void*) { MAYBE_FAIL(cuStreamSynchronize); drain(); return 0; }
 FAKE CUresult cuStreamWaitEvent(void* s, void* e, unsigned) {
   MAYBE_FAIL(cuStreamWaitEvent);
   // A stream that waits for an event of a recorded stream joins the recording.
@@ -249,8 +284,12 @@ FAKE CUresult cuEventRecord(void* e, void* s) {
   event->at = now += 1.0;
   return 0;
 }
-FAKE CUresult cuEventQuery(void*) { MAYBE_FAIL(cuEventQuery); return 0; }
-FAKE CUresult cuEventSynchronize(void*) { MAYBE_FAIL(cuEventSynchronize); return 0; }
+FAKE CUresult cuEventQuery(void*) {
+  MAYBE_FAIL(cuEventQuery);
+  std::lock_guard<std::mutex> guard(stuckLock);
+  return stuck > 0 ? 600 : 0;
+}
+FAKE CUresult cuEventSynchronize(void*) { MAYBE_FAIL(cuEventSynchronize); drain(); return 0; }
 FAKE CUresult cuEventElapsedTime(float* ms, void* a, void* b) {
   MAYBE_FAIL(cuEventElapsedTime);
   *ms = static_cast<float>(static_cast<EventObject*>(b)->at - static_cast<EventObject*>(a)->at);

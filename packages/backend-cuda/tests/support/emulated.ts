@@ -11,4 +11,5 @@ export function emulate(): void {
   process.env.LOWRANK_CUDA_BINARIES = join(built, 'binaries');
   process.env.LOWRANK_CUDA_DRIVER = fakeDriver;
   process.env.LOWRANK_CUBLASLT = fakeDriver;
+  process.env.LOWRANK_NCCL = fakeDriver;
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { blasPaths, driverPaths, findBinaries, loadNative, readManifest } from '../../src/locate.ts';
+import { blasPaths, driverPaths, findBinaries, loadNative, ncclPaths, readManifest } from '../../src/locate.ts';
 import type { Native } from '../../src/native.ts';
 import { emulate, fakeDriver } from './emulated.ts';
 
@@ -29,6 +29,13 @@ export function openFake(native: Native): { driver: number; device: number; stre
   if (!driver.ok) throw new Error(driver.reason);
   const device = native.openDevice(driver.driver, 0);
   return { driver: driver.driver, device, stream: native.streamCreate(device) };
+}
+
+/** A group of this device alone; none where a real GPU is tried and NCCL is not there. */
+export async function joinAlone(native: Native, device: number): Promise<number | undefined> {
+  const found = native.loadNccl(ncclPaths());
+  if (!found.ok && !real) throw new Error(found.reason);
+  return found.ok ? native.commJoin(device, 0, 1, native.ncclId(), 60_000) : undefined;
 }
 
 /** The `code` of the error that `f` throws; undefined when it throws none. */

@@ -9,7 +9,7 @@ import { loadConfig, loadTokenizer } from '@lowrank/models';
 import type { Settings } from '../options/schema.ts';
 import type { Console } from '../report/console.ts';
 import { bytes, count, table } from '../report/format.ts';
-import { probeBackends } from '../run/backend.ts';
+import { probeBackends, probeNccl } from '../run/backend.ts';
 import { hasWeights, modelFiles, runSettings, storedDtypes } from '../run/files.ts';
 import { version } from '../version.ts';
 
@@ -30,6 +30,7 @@ export async function info(settings: Settings, ui: Console): Promise<number> {
 }
 
 async function machine(): Promise<Facts> {
+  const nccl = await probeNccl();
   return {
     lowrank: await version(),
     node: process.version,
@@ -37,6 +38,7 @@ async function machine(): Promise<Facts> {
     processors: cpus().length,
     memory: bytes(totalmem()),
     backends: await probeBackends(),
+    ...(nccl ? { nccl } : {}),
   };
 }
 

@@ -162,6 +162,16 @@ export async function probeBackends(): Promise<Probe[]> {
   return out;
 }
 
+/** NCCL, which groups of GPUs need: its version and file, or why it is not there. Undefined where CUDA is not. */
+export async function probeNccl(): Promise<string | undefined> {
+  const found = await import('@lowrank/backend-cuda').then(
+    ({ available }) => available(),
+    () => undefined,
+  );
+  if (!found?.ok) return undefined;
+  return found.nccl.ok ? `${found.nccl.version} (${found.nccl.path})` : `not here: ${found.nccl.reason}`;
+}
+
 /** A backend that gives out no more than `limit` bytes. */
 function limited(backend: Backend, limit: number | undefined): Backend {
   if (limit === undefined) return backend;
