@@ -35,6 +35,12 @@ function reduced(size: number, op: CollectiveReduceOp, from: number, count: numb
   return op === 'mean' ? out.map((v) => v / size) : out;
 }
 
+function gathered(size: number, count: number): Float32Array {
+  const out = new Float32Array(size * count);
+  for (let rank = 0; rank < size; rank++) out.set(numbers(rank, 0, count), rank * count);
+  return out;
+}
+
 export function empty(backend: Backend, shape: readonly number[], dtype: DType, before = 0): View {
   const bytes = sizeOf(shape) * bytesOf[dtype];
   return {
@@ -80,7 +86,7 @@ async function one(
         ? reduced(size, op, rank * count, count)
         : name === 'broadcast'
           ? numbers(root, 0, count)
-          : Float32Array.from({ length: whole }, (_, i) => sample(Math.floor(i / count), i % count));
+          : gathered(size, count);
   const wrong: string[] = [];
   const check = async (y: View, how: string) => {
     const bytes = await read(backend, y);
@@ -109,11 +115,12 @@ async function one(
   return wrong;
 }
 
-/** All ops on all dtypes: what is wrong, and a hash of all that came out. */
+/** All ops on all dtypes, or those that `only` takes (`allReduce {"op":"sum"} f32`): what is wrong, and a hash of all that came out. */
 export async function everything(
   backend: Backend,
   group: CollectiveGroup,
   counts: readonly number[],
+  only = '',
 ): Promise<{ readonly cases: number; readonly wrong: readonly string[]; readonly hash: string }> {
   const hash = createHash('sha256');
   const wrong: string[] = [];
@@ -124,6 +131,7 @@ export async function everything(
         for (const given of attributes[name]) {
           if (dtype === 'i32' && (given as { op?: string }).op === 'mean') continue;
           const attrs = (given as { root?: number }).root === -1 ? { root: group.size - 1 } : given;
+          if (!`${name} ${JSON.stringify(attrs)} ${dtype}`.includes(only)) continue;
           wrong.push(...(await one(backend, group, name, attrs, dtype, count, hash)));
           cases++;
         }
@@ -138,7 +146,11 @@ export async function recordedStep(
 ): Promise<{ readonly same: boolean; readonly changed: boolean; readonly hash: string; release(): void }> {
   const [x, y, z] = [empty(backend, [count], 'f32'), empty(backend, [count], 'f32'), empty(backend, [count], 'f32')];
   const all = empty(backend, [count * size], 'f32');
-  const values = (seed: number) => Float32Array.from({ length: count }, (_, i) => Math.sin(i * 0.37 + rank + seed) / 3);
+  const values = (seed: number) => {
+    const out = new Float32Array(count);
+    for (let i = 0; i < count; i++) out[i] = Math.sin(i * 0.37 + rank + seed) / 3;
+    return out;
+  };
   const step = () => {
     backend.primitives.unary({ inputs: { x }, outputs: { y }, attrs: { op: 'exp' } });
     ops.allReduce({ inputs: { x: y }, outputs: { y: z }, attrs: { op: 'mean' } });
