@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs the packed WebGPU suite and measurements on this machine's GPU, within four and a half minutes. What it finds goes to $OUT (or out/ beside
-# this file), line by line, so that a run that is cut short leaves whole records: kernels.jsonl, steps.jsonl (read by benchmarks/src/gpu-lines.ts),
-# variants.jsonl (tiles and kernels that were tried), notes.jsonl (machine, conformance, faults), tests.tar.gz (a line a test, logs), log.txt.
+# Runs the packed WebGPU suite and measurements on this machine's GPU, within eight minutes. What it finds goes to $OUT (or out/ beside
+# this file), line by line, so that a run that is cut short leaves whole records: kernels.jsonl, steps.jsonl, profile.jsonl (kernels of a step;
+# read by benchmarks/src/gpu-lines.ts), variants.jsonl (tiles and kernels that were tried), notes.jsonl (machine, conformance, faults),
+# tests.tar.gz (a line a test, logs), log.txt.
 #   run.sh                    conformance of every variant, then faults, then measurements alone
 #   run.sh conformance [V …]  variants: auto, robust, portable, or features joined by commas; all at once, since the host compiles most of the time
 #   run.sh faults             out of memory; 50 processes that end with work in flight
@@ -98,14 +99,18 @@ faults() {
   note "\"kind\":\"fault\",\"name\":\"ends with work in flight\",\"exit\":\"$clean of 50\",\"uncaught\":\"$thrown of 10\",\"seconds\":$((SECONDS - began))"
 }
 
-kernels() { program 75 ops --size="$size" --out="$out/kernels.jsonl" --variants-out="$out/variants.jsonl"; }
+kernels() {
+  local how=(--size="$size" --out="$out/kernels.jsonl" --variants-out="$out/variants.jsonl")
+  program 75 ops "${how[@]}"
+  program 25 ops "${how[@]}" --no-matrix 'matmul f16'
+}
 variants() { program 90 ops --size="$size" --variants-only --variants-out="$out/variants.jsonl"; }
 peers() { program 30 peers --size="$size" --out="$out/kernels.jsonl"; }
 steps() {
-  local how=(--backend webgpu --dtype f16 --out "$out/steps.jsonl")
+  local how=(--backend webgpu --dtype f16 --out "$out/steps.jsonl" --profile "$out/profile.jsonl")
   # Drivers run a pipeline before it is optimised: the first steps do not count.
   how+=(--steps 80 --last 20)
-  [ -n "$small" ] && how+=(--layers 1 --batch 1 --length 16 --vocabulary 512 --steps 2 --last 1)
+  [ -n "$small" ] && how+=(--layers 1 --batch 1 --length 16 --vocabulary 512 --steps 3 --last 1)
   program 50 steps-main "${how[@]}" --cases smol-qlora-8x512
   program 50 steps-main "${how[@]}" --cases 1b-qlora-1x512
 }
@@ -116,8 +121,8 @@ case "${1:-all}" in
     conformance
     faults
     kernels
-    steps
     peers
+    steps
     variants
     ;;
   conformance) shift; conformance "$@" ;;

@@ -46,9 +46,10 @@ export async function products(bench: Bench, n: number, tiles?: 'matrix' | 'port
       return relativeError(got, expected);
     };
     const flops = 2 * n ** 3;
+    const without = dtype === 'f16' && !bench.launcher.variants.matrix ? ' without subgroup matrices' : '';
     const measure = async (chosen: readonly (typeof kinds)[number][], variant?: string) => {
       for (const [kind, left, right] of chosen)
-        await bench.time(`matmul ${dtype} ${kind}`, run(left, right), {
+        await bench.time(`matmul ${dtype} ${kind}${variant ? '' : without}`, run(left, right), {
           flops,
           check: check(left, right),
           ...(variant && { variant }),
