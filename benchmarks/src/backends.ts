@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type Backend, LowrankError, nearest } from '@lowrank/tensor';
+import { type Backend, type Fallback, LowrankError, nearest } from '@lowrank/tensor';
 
 export interface OpenOptions {
   readonly threads?: number | undefined;
@@ -72,3 +72,7 @@ export function reasonOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   return text.replace(/\s+/g, ' ').trim() || 'no reason given';
 }
+
+/** A line of `explain()` in words. */
+export const fallbackNote = ({ op, reason }: Fallback): string =>
+  `${op} ${op.startsWith('variant ') ? 'is not used' : 'ran as primitives'}: ${reason}`;

@@ -119,6 +119,9 @@ const profile = z.looseObject({
   microseconds: count,
 });
 
+/** A tile or kernel of WebGPU that was tried beside the one in use, with its time or why there is none; the adapter that it ran on. */
+const tried = z.looseObject({ ...stamp, kind: z.enum(['variant', 'adapter']), name: z.string() });
+
 /** Memory of a whole step: what the driver misses, what the pool counts, and what the forecast said without running. GiB. */
 const memory = z.looseObject({
   ...stamp,
@@ -229,6 +232,7 @@ export function readGpuLines(path: string): GpuLines {
     else if (value.kind === 'quoted') quotes.push(one(quoted));
     else if (value.kind === 'test') one(test);
     else if (value.kind === 'profile') one(profile);
+    else if (value.kind === 'variant' || value.kind === 'adapter') one(tried);
     else if (value.kind === 'memory') checks.memory.push(one(memory));
     else if (value.kind === 'checkpoint') checks.checkpoint.push(one(checkpoint));
     else if (value.kind === 'ceiling') one(ceiling);

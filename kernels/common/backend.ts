@@ -112,6 +112,8 @@ export interface Backend {
   readonly fused: { readonly [F in FusedName]?: FusedKernel<FusedOps[F]> };
   readonly record?: Recorder;
   readonly collectives?: Collectives;
+  /** Variants of kernels that the device refused when they were tried, with what it said; others do their work. */
+  readonly refusals?: () => readonly { readonly variant: string; readonly reason: string }[];
   /** Resolves when everything enqueued so far has run; rejects with the device's error if it failed. */
   synchronize(): Promise<void>;
   /** Frees the device. Later calls throw. */

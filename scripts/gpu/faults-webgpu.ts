@@ -22,9 +22,10 @@ if (how === 'oom') {
   const x = { dtype: 'f32', shape: [64], strides: [1], buffer: b.memory.allocate(256), byteOffset: 0 } as const;
   b.primitives.fill({ inputs: {}, outputs: { y: x }, attrs: { shape: [64], dtype: 'f32', value: 3 } });
   const [first] = new Float32Array(Uint8Array.from(await b.memory.read(x.buffer, 0, 256)).buffer);
-  console.log(
-    JSON.stringify({ name: 'out of memory', buffers: held.length, bytes: held.length * most, said, after: first }),
-  );
+  const [asked, fits] = [/asked (\d+) bytes/, /; (\d+) more would fit/].map((part) => Number(part.exec(said)?.[1]));
+  const ok = first === 3 && fits! < asked!;
+  const name = 'WebGPU: out of memory says what would fit, and a smaller request works';
+  console.log(JSON.stringify({ name, ok, buffers: held.length, bytes: held.length * most, said }));
   await b.close();
 } else {
   // LOWRANK_SMALL: a device in software does what was enqueued before it ends.

@@ -35,6 +35,8 @@ size=4096
 [ -n "$small" ] && size=128
 status=0
 
+# A line of notes.jsonl, in the forms of benchmarks/src/gpu-lines.ts; what happened beside goes to log.txt.
+say() { echo "$*" | tee -a "$out/log.txt"; }
 note() { echo "{\"commit\":\"$LOWRANK_COMMIT\",\"at\":\"$(date -u +%FT%TZ)\",\"gpu\":\"$LOWRANK_GPU\",\"driver\":\"$LOWRANK_DRIVER\",\"command\":\"run.sh\",$1}" | tee -a "$out/notes.jsonl"; }
 
 # Runs a program of this folder: SECONDS NAME ARGUMENT …
@@ -45,7 +47,7 @@ program() {
   timeout -k 5 "$limit" "$node" "$here/$name.mjs" "$@" 2>&1 | tee -a "$out/log.txt" | cut -c1-260
   code="${PIPESTATUS[0]}"
   [ "$code" = 0 ] || status=1
-  note "\"kind\":\"part\",\"name\":\"$name\",\"exit\":$code,\"seconds\":$((SECONDS - began))"
+  say "$name: exit $code, $((SECONDS - began)) s"
 }
 
 # One process of the suite: VARIANT PART PARTS
@@ -75,7 +77,7 @@ conformance() {
     skipped=$(cat "$work/tests-$name"-*.jsonl 2>/dev/null | grep -c '"status":"skipped"')
     ended=$(grep -l ' passed, ' "$work/conformance-$name"-*.log 2>/dev/null | wc -l)
     [ "$failed" = 0 ] && [ "$ended" = "$parts" ] || status=1
-    note "\"kind\":\"conformance\",\"name\":\"$name\",\"passed\":$passed,\"failed\":$failed,\"skipped\":$skipped,\"processes\":$parts,\"ended\":$ended,\"seconds\":$((SECONDS - began)),\"setup\":$(head -1 "$work/conformance-$name-1.log" | grep '^{' || echo null)"
+    note "\"kind\":\"suite\",\"name\":\"WebGPU conformance, $name\",\"passed\":$passed,\"failed\":$failed,\"skipped\":$skipped,\"processes\":$parts,\"ended\":$ended,\"seconds\":$((SECONDS - began)),\"setup\":$(head -1 "$work/conformance-$name-1.log" | grep '^{' || echo null)"
     cat "$work/conformance-$name"-*.log | grep -A1 FAILED | cut -c1-300 | head -30
   done
   tar czf "$out/tests.tar.gz" -C "$work" .
@@ -83,7 +85,7 @@ conformance() {
 
 faults() {
   [ -n "$small" ] || program 40 faults-webgpu oom
-  grep '"out of memory"' "$out/log.txt" 2>/dev/null | tail -1 >"$work/oom"
+  grep '"WebGPU: out of memory' "$out/log.txt" 2>/dev/null | tail -1 >"$work/oom"
   [ -s "$work/oom" ] && note "\"kind\":\"fault\",$(sed 's/^{//;s/}$//' "$work/oom")"
   local jobs=$(($(nproc) / 2)) began=$SECONDS
   # SECONDS PROCESSES HOW CODE TEXT: how many end with that code and say that.
@@ -95,8 +97,10 @@ faults() {
   local clean thrown
   clean=$(ended 60 50 exit 0 enqueued)
   thrown=$(ended 20 10 throw 1 'on purpose')
-  [ "$clean" = 50 ] && [ "$thrown" = 10 ] || status=1
-  note "\"kind\":\"fault\",\"name\":\"ends with work in flight\",\"exit\":\"$clean of 50\",\"uncaught\":\"$thrown of 10\",\"seconds\":$((SECONDS - began))"
+  local ok=false
+  [ "$clean" = 50 ] && [ "$thrown" = 10 ] && ok=true
+  [ "$ok" = true ] || status=1
+  note "\"kind\":\"fault\",\"name\":\"WebGPU: 50 processes end with work in flight, 10 more by an error\",\"ok\":$ok,\"exit\":\"$clean of 50\",\"uncaught\":\"$thrown of 10\",\"seconds\":$((SECONDS - began))"
 }
 
 kernels() {
@@ -115,7 +119,7 @@ steps() {
   program 50 steps-main "${how[@]}" --cases 1b-qlora-1x512
 }
 
-note "\"kind\":\"machine\",\"name\":\"$(nvidia-smi --query-gpu=name,memory.total,clocks.sm,clocks.mem --format=csv,noheader 2>/dev/null | head -1)\",\"cpu\":\"$(nproc) cores\""
+say "$(nvidia-smi --query-gpu=name,memory.total,clocks.sm,clocks.mem --format=csv,noheader 2>/dev/null | head -1), $(nproc) cores"
 case "${1:-all}" in
   all)
     conformance

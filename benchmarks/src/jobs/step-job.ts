@@ -1,7 +1,7 @@
 /** A runner of whole training steps on a backend: step-job.ts BACKEND JSON. */
 import { createInterface } from 'node:readline';
 import { counting, Device, nullBackend } from '@lowrank/tensor';
-import { openBackend, reasonOf } from '../backends.ts';
+import { fallbackNote, openBackend, reasonOf } from '../backends.ts';
 import { environment, factsOf } from '../environment.ts';
 import { type ShapeName, shapeOf } from '../shapes.ts';
 import { measureTrainStep } from '../train-step.ts';
@@ -69,7 +69,7 @@ try {
     }
   await using nothing = new Device(nullBackend(opened));
   figures.forecastBytes = (await measureTrainStep(nothing, { ...options, steps: 2 })).peakBytes;
-  tell({ event: 'done', figures, notes: device.explain().map((f) => `${f.op} ran as primitives: ${f.reason}`) });
+  tell({ event: 'done', figures, notes: device.explain().map(fallbackNote) });
 } catch (error) {
   tell({ event: 'failed', reason: reasonOf(error) });
 }

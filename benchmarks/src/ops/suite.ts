@@ -1,6 +1,6 @@
 import { type Device, keep, type Tensor } from '@lowrank/tensor';
 import { referenceBackend } from '@lowrank/testkit';
-import { reasonOf } from '../backends.ts';
+import { fallbackNote, reasonOf } from '../backends.ts';
 import { isSoftware } from '../environment.ts';
 import { measure } from '../measure.ts';
 import type { Session } from '../session.ts';
@@ -229,5 +229,5 @@ function fallbackNotes(device: Device): string[] {
   const all = device.explain();
   const seen = noted.get(device) ?? 0;
   noted.set(device, all.length);
-  return all.slice(seen).map((f) => `${f.op} ran as primitives: ${f.reason}`);
+  return all.slice(seen).map(fallbackNote);
 }

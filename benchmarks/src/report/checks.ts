@@ -43,7 +43,7 @@ export function checksText(files: readonly GpuLines[]): string {
         )
       : '',
     faults.length > 0
-      ? `Of ${faults.length} faults in a process that trains ${faults.filter((f) => f.ok).length} ended as they must: ${[...new Set(faults.map((f) => f.name))].join('; ')}.${faults.some((f) => !f.ok) ? ` Not: ${faults.flatMap((f) => (f.ok ? [] : [f.name])).join('; ')}.` : ''}`
+      ? `Of ${faults.length} faults ${faults.filter((f) => f.ok).length} ended as they must: ${[...new Set(faults.map((f) => f.name))].join('; ')}.${faults.some((f) => !f.ok) ? ` Not: ${faults.flatMap((f) => (f.ok ? [] : [f.name])).join('; ')}.` : ''}`
       : '',
     memory.length > 0
       ? `Peak memory of a step: what the driver misses, what the pool holds and has in use, and what was forecast without running.\n\n${markdown(

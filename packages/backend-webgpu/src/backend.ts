@@ -146,6 +146,7 @@ export function createBackend(
       await device.lost;
     },
     variants: () => launcher.variants.list(),
+    refusals: () => launcher.variants.refusals(),
     tune: () => tune(backend, launcher),
     gpuTime: (fn) => deviceTime(gpu, stream, fn),
     profile: () => {

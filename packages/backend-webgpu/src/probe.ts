@@ -47,7 +47,7 @@ export async function tryMatrices(backend: Backend, launcher: Launcher, info: Da
           : workgroupBytes > gpu.workgroupBytes
             ? `${gpu.workgroupBytes} bytes of workgroup memory, ${workgroupBytes} needed`
             : undefined;
-  if (reason) return variants.refuse(name, reason);
+  if (reason) return variants.lacks(name, reason);
   const problems: string[] = [];
   for (const memory of Object.keys(matrixMemories) as (keyof typeof matrixMemories)[]) {
     const problem = await trial(backend, launcher, { memory, lanes });

@@ -63,6 +63,33 @@ describe.skipIf(reason !== undefined)(`faults of WebGPU${reason ? ` (skipped: ${
     );
   });
 
+  test('out of memory says what was asked, what is held and what would fit; a smaller request works', async () => {
+    const backend = await create();
+    const { device } = backend;
+    const [make, pop] = [device.createBuffer.bind(device), device.popErrorScope.bind(device)];
+    let refused = false;
+    device.createBuffer = (descriptor) => {
+      refused = descriptor.size > 3 * 2 ** 20;
+      return make(descriptor);
+    };
+    device.popErrorScope = () => {
+      const message = 'the driver has none';
+      return pop().then(refused ? () => ({ message }) : undefined);
+    };
+    const held = backend.memory.reservedBytes();
+    backend.memory.release(backend.memory.allocate(2 ** 24));
+    await expect(backend.synchronize()).rejects.toThrow(
+      new RegExp(
+        `allocate: out of device memory: asked ${2 ** 24} bytes beside ${held} held; ${2 ** 21} more would fit; the driver has none`,
+      ),
+    );
+    const x = tensor(backend, [64]);
+    step(backend, x);
+    await backend.synchronize();
+    backend.memory.release(x.buffer);
+    expect(backend.memory.reservedBytes()).toBe(held);
+  });
+
   test('nothing is written, read or waited for inside a recording', async () => {
     const backend = await create();
     const x = tensor(backend, [64]);

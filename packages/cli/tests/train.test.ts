@@ -2,6 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, expect, test } from 'vitest';
+import type { Probe } from '../src/run/backend.ts';
 import { call, fewRecords, run, shortRun, temporary } from './cli.ts';
 
 const folder = temporary();
@@ -208,6 +209,25 @@ test('a backend of one’s own runs a whole training', async () => {
   expect(done.code, done.stderr).toBe(0);
   expect(done.stderr).toMatch(/own-cpu: /);
   expect(done.stderr).toMatch(/kernels ran: [1-9]/);
+});
+
+test('info shows what the backends of this machine are, can and take', async () => {
+  const done = await call('info', '--json');
+  const { backends } = done.lines()[0] as { backends: Probe[] };
+  expect(backends.map((b) => b.name)).toEqual(['cuda', 'webgpu', 'cpu']);
+  const cpu = backends[2]!;
+  expect(cpu).toMatchObject({ available: true, facts: expect.stringMatching(/^WebAssembly/), refused: [] });
+  expect(cpu.features).toContain('simd');
+  expect(cpu.limits.memoryBytes).toBeGreaterThan(0);
+  const { stdout } = await call('info');
+  for (const b of backends) {
+    expect(stdout).toContain(`${b.name.padEnd(14)}${b.available ? '' : 'not here: '}${b.facts}`);
+    for (const limit of Object.keys(b.limits)) expect(stdout).toContain(limit);
+  }
+  if (process.env.REQUIRE_WEBGPU !== '1') return;
+  const webgpu = backends[1]!;
+  expect(webgpu).toMatchObject({ available: true, features: expect.arrayContaining(['subgroups']) });
+  expect(webgpu.limits.maxStorageBufferBindingSize).toBeGreaterThan(0);
 });
 
 test('info says what lies at a path', async () => {

@@ -20,10 +20,11 @@ import { Tensor } from './tensor.ts';
 /** `auto` takes fused kernels where the backend accepts them; `off` always decomposes; `require` throws where one is missing or refuses. */
 export type FusedMode = 'auto' | 'off' | 'require';
 
-/** Why a fused op ran as primitives. */
+/** Why a fused op ran as primitives, or which variant of its kernels a device refused. */
 export interface Fallback {
-  readonly op: FusedName;
+  readonly op: FusedName | `variant ${string}`;
   readonly reason: string;
+  /** Calls of the op; 0 of a variant. */
   readonly count: number;
 }
 
@@ -186,9 +187,13 @@ export class Device implements AsyncDisposable {
     else this.#fallbacks.set(key, { op, reason, count: 1 });
   }
 
-  /** Which fused ops ran as primitives, and why. */
+  /** Which variants of kernels the device refused, which fused ops ran as primitives, and why. */
   explain(): Fallback[] {
-    return [...this.#fallbacks.values()].map((f) => ({ ...f }));
+    const refused = this.backend.refusals?.() ?? [];
+    return [
+      ...refused.map(({ variant, reason }) => ({ op: `variant ${variant}`, reason, count: 0 }) as const),
+      ...[...this.#fallbacks.values()].map((f) => ({ ...f })),
+    ];
   }
 
   /**

@@ -130,6 +130,9 @@ describe('fused ops', () => {
     const x = keep(bare.tensor([1, 2]));
     scope(() => void softmax(x));
     expect(bare.explain()).toEqual([{ op: 'softmax', reason: 'reference has no such kernel', count: 1 }]);
+    const refusals = () => [{ variant: 'fast', reason: 'the driver says no' }];
+    const refused = new Device({ ...bare.backend, refusals });
+    expect(refused.explain()).toEqual([{ op: 'variant fast', reason: 'the driver says no', count: 0 }]);
     x.dispose();
     const strict = device({ kernels: false, fused: 'require' });
     const y = keep(strict.tensor([1, 2]));

@@ -65,12 +65,16 @@ export class Gpu {
   }
 
   /** Runs `make` under an error scope; an error is kept, to be thrown by the next wait. */
-  scoped<T>(filter: GPUErrorFilter, make: () => T, explain: (message: string) => LowrankError): T {
+  scoped<T>(
+    filter: GPUErrorFilter,
+    make: () => T,
+    explain: (message: string) => LowrankError | Promise<LowrankError>,
+  ): T {
     this.device.pushErrorScope(filter);
     const result = make();
     const pending = this.device.popErrorScope().then(
-      (error) => {
-        if (error) this.fail(explain(firstLines(error.message)), true);
+      async (error) => {
+        if (error) this.fail(await explain(firstLines(error.message)), true);
       },
       () => {}, // the device is gone, and says so itself
     );

@@ -35,27 +35,41 @@ export class WebGpuMemory implements Memory {
         `${size} bytes; largest buffer ${most} bytes`,
         'Lower the batch size or the sequence length, or split the tensor',
       );
-    const make = () =>
-      this.#gpu.device.createBuffer({
-        size,
-        usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-      });
     const held = this.#bytes;
     const buffer = new WebGpuBuffer(
       this.#gpu.scoped(
         'out-of-memory',
-        make,
-        (message) =>
+        () => this.#create(size),
+        async (message) =>
           new LowrankError(
             'allocate',
             'out of device memory',
-            `asked ${size} bytes beside ${held} held; ${message}`,
+            `asked ${size} bytes beside ${held} held; ${await this.#fitting(size)} more would fit; ${message}`,
             'Lower the batch size or the sequence length, use --recompute block, or quantize the base',
           ),
       ),
     );
     this.#bytes += size;
     return buffer;
+  }
+
+  #create(size: number): GPUBuffer {
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    return this.#gpu.device.createBuffer({ size, usage });
+  }
+
+  /** What the device still gives after it refused a buffer of `size`: halves of it are tried. Bytes. */
+  async #fitting(size: number): Promise<number> {
+    const { device } = this.#gpu;
+    for (let part = size / 2; part >= 2 ** 20; part /= 2) {
+      const bytes = Math.floor(part / 16) * 16;
+      device.pushErrorScope('out-of-memory');
+      const trial = this.#create(bytes);
+      const refused = await device.popErrorScope();
+      trial.destroy();
+      if (!refused) return bytes;
+    }
+    return 0;
   }
 
   release(buffer: DeviceBuffer): void {

@@ -63,6 +63,7 @@ export class Variants {
   large: TileShape | undefined;
   /** Every portable product by this tile, whatever its shape: for measurements and tests. */
   tile: TileShape | undefined;
+  readonly #lacking = new Map<string, string>();
   readonly #refused = new Map<string, string>();
 
   /** Takes measured tiles into use, where there are subgroup matrices. */
@@ -70,8 +71,19 @@ export class Variants {
     if (this.matrix) this.matrix = { ...this.matrix, tiles };
   }
 
+  /** The device does not offer what a variant needs. */
+  lacks(name: string, reason: string): void {
+    this.#lacking.set(name, reason);
+  }
+
+  /** The device refused a variant when it was tried, or gave wrong numbers. */
   refuse(name: string, reason: string): void {
     this.#refused.set(name, reason);
+  }
+
+  /** What was tried and refused. */
+  refusals(): { readonly variant: string; readonly reason: string }[] {
+    return [...this.#refused].map(([variant, reason]) => ({ variant, reason }));
   }
 
   /** For people: each variant with `in use` or the reason against it. */
@@ -80,7 +92,7 @@ export class Variants {
     if (this.half) rows.push({ name: 'f16 conversions of the device', inUse: true });
     if (this.matrix) rows.push({ name: 'subgroup-matrix', inUse: true });
     if (this.attention) rows.push({ name: `subgroup-matrix attention, ${this.attention}`, inUse: true });
-    for (const [name, reason] of this.#refused) rows.push({ name, inUse: false, reason });
+    for (const [name, reason] of [...this.#lacking, ...this.#refused]) rows.push({ name, inUse: false, reason });
     return rows;
   }
 }

@@ -45,10 +45,21 @@ async function machine(): Promise<Facts> {
 function rows(facts: Facts): string[][] {
   return Object.entries(facts).flatMap(([name, value]) => {
     if (name !== 'backends') return [[name.padEnd(14) + shown(value)]];
-    return (value as Awaited<ReturnType<typeof probeBackends>>).map((b) => [
-      `${b.name.padEnd(14)}${b.available ? `${b.facts}${b.features.length ? ` [${b.features.join(', ')}]` : ''}` : `not here: ${b.facts}`}`,
+    return (value as Awaited<ReturnType<typeof probeBackends>>).flatMap((b) => [
+      [
+        `${b.name.padEnd(14)}${b.available ? `${b.facts}${b.features.length ? ` [${b.features.join(', ')}]` : ''}` : `not here: ${b.facts}`}`,
+      ],
+      ...[...limitLines(b.limits), ...b.refused.map((r) => `refused: ${r}`)].map((line) => [' '.repeat(14) + line]),
     ]);
   });
+}
+
+/** Limits, three a line, sizes in bytes with a unit. */
+function limitLines(limits: Readonly<Record<string, number>>): string[] {
+  const all = Object.entries(limits).map(
+    ([name, value]) => `${name} ${/(Size|Bytes)$/.test(name) ? bytes(value) : value}`,
+  );
+  return Array.from({ length: Math.ceil(all.length / 3) }, (_, i) => all.slice(3 * i, 3 * i + 3).join(', '));
 }
 
 const shown = (value: unknown): string =>

@@ -17,6 +17,10 @@ export interface Probe {
   /** The device, or the reason. */
   readonly facts: string;
   readonly features: readonly string[];
+  /** Numbers that bound what it takes, by name. */
+  readonly limits: Readonly<Record<string, number>>;
+  /** Kernels that the device refused, and its words. */
+  readonly refused: readonly string[];
 }
 
 type Opener = (options: BackendOptions) => Promise<Backend>;
@@ -150,13 +154,22 @@ export async function probeBackends(): Promise<Probe[]> {
   const out: Probe[] = [];
   for (const name of order) {
     try {
-      const reason = hopeless(name);
+      // Whoever names a driver may have one in software.
+      const reason = process.env.VK_ICD_FILENAMES ? undefined : hopeless(name);
       if (reason) throw new Error(reason);
       const backend = await openers[name]!({});
-      out.push({ name, available: true, facts: backend.caps.device, features: backend.caps.features });
+      const { adapter } = backend as { adapter?: { limits?: Readonly<Record<string, number>> } };
+      out.push({
+        name,
+        available: true,
+        facts: backend.caps.device,
+        features: backend.caps.features,
+        limits: adapter?.limits ?? (backend.caps.limits as Readonly<Record<string, number>>),
+        refused: (backend.refusals?.() ?? []).map(({ variant, reason }) => `${variant}: ${reason}`),
+      });
       await backend.close();
     } catch (error) {
-      out.push({ name, available: false, facts: reasonOf(error), features: [] });
+      out.push({ name, available: false, facts: reasonOf(error), features: [], limits: {}, refused: [] });
     }
   }
   return out;
