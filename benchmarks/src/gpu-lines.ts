@@ -1,5 +1,6 @@
 /**
- * Lines that scripts/gpu/run.sh and same-numbers.ts leave, which are measured below the harness: kernels by device events (`selfcheck`), steps, tests, losses.
+ * Lines that are measured below the harness, most of them by scripts/gpu/run.sh and same-numbers.ts: kernels by device events (`selfcheck`), steps,
+ * tests, losses, sizes.
  * Each says what made it: commit, GPU, driver, command; figures of other libraries say their source.
  */
 import { readFileSync } from 'node:fs';
@@ -171,11 +172,25 @@ const suite = z.looseObject({
   skipped: count,
 });
 
+/** Bytes of files that a person downloads, and as they travel compressed. */
+const size = z.looseObject({
+  ...stamp,
+  kind: z.literal('size'),
+  name: z.string(),
+  files: count,
+  bytes: count,
+  gzip: count,
+  brotli: count,
+  /** At most, by gzip. */
+  goal: count,
+});
+
 export type MemoryLine = z.infer<typeof memory>;
 export type CheckpointLine = z.infer<typeof checkpoint>;
 export type FaultLine = z.infer<typeof fault>;
 export type SanitizeLine = z.infer<typeof sanitize>;
 export type SuiteLine = z.infer<typeof suite>;
+export type SizeLine = z.infer<typeof size>;
 /** Lines that say what holds on a machine, by kind. */
 export interface Checks {
   readonly memory: readonly MemoryLine[];
@@ -183,6 +198,7 @@ export interface Checks {
   readonly fault: readonly FaultLine[];
   readonly sanitize: readonly SanitizeLine[];
   readonly suite: readonly SuiteLine[];
+  readonly size: readonly SizeLine[];
 }
 export type KernelLine = z.infer<typeof kernel>;
 export type StepLine = z.infer<typeof step>;
@@ -214,6 +230,7 @@ export function readGpuLines(path: string): GpuLines {
     fault: [] as FaultLine[],
     sanitize: [] as SanitizeLine[],
     suite: [] as SuiteLine[],
+    size: [] as SizeLine[],
   };
   const lines = readFileSync(path, 'utf8').split('\n').filter(Boolean);
   for (const [i, line] of lines.entries()) {
@@ -239,6 +256,7 @@ export function readGpuLines(path: string): GpuLines {
     else if (value.kind === 'fault') checks.fault.push(one(fault));
     else if (value.kind === 'sanitize') checks.sanitize.push(one(sanitize));
     else if (value.kind === 'suite') checks.suite.push(one(suite));
+    else if (value.kind === 'size') checks.size.push(one(size));
     else if (value.event) one(evaluation);
     else if (value.case !== undefined && typeof value.error === 'string') one(failedStep);
     else steps.push(one(step));

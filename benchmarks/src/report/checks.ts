@@ -24,6 +24,7 @@ export function checksText(files: readonly GpuLines[]): string {
     (l) => `${l.name} ${l.signal} ${l.step} ${l.milliseconds} ${l.twice}`,
   );
   const memory = newest(all('memory') as Checks['memory'][number][], (l) => l.name);
+  const sizes = newest(all('size') as Checks['size'][number][], (l) => l.name);
   const loads = newest(all('checkpoint') as Checks['checkpoint'][number][], (l) => l.name);
   const parts = [
     suites.length + sanitized.length > 0
@@ -61,6 +62,10 @@ export function checksText(files: readonly GpuLines[]): string {
           ]),
         )}`
       : '',
+    ...sizes.map(
+      (l) =>
+        `${l.name}: ${(l.gzip / 1e3).toFixed(0)} kB by gzip (goal: at most ${(l.goal / 1e3).toFixed(0)}), ${(l.brotli / 1e3).toFixed(0)} kB by brotli, ${(l.bytes / 1e3).toFixed(0)} kB as ${l.files} files (${code(l.commit)}).`,
+    ),
     ...loads.map(
       (l) =>
         `${l.name}: ${(l.bytes / 1e9).toFixed(1)} GB in ${l.seconds} s, ${l.gigabytesPerSecond} GB/s${l.goal === undefined ? '' : ` (goal ${l.goal})`}; host memory ${gib(l.residentHighest / 2 ** 30)} at its highest (${code(l.commit)}).`,

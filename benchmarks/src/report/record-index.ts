@@ -42,6 +42,7 @@ function gpuRow(path: string, file: string): string[] {
     [checks.fault.length, 'faults'],
     [checks.sanitize.length, 'runs of compute-sanitizer'],
     [checks.suite.length, 'suites'],
+    [checks.size.length, 'sizes of files'],
   ] as const;
   const kinds = [
     [kernels.length, 'kernels'],

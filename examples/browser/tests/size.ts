@@ -1,5 +1,7 @@
 /** What of the page has to come over the network, without the model. */
-import { appendFileSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { pictures } from './site.ts';
@@ -26,11 +28,41 @@ export function measure(site: string): Size {
   };
 }
 
-/** A line of test-results/browser/size.jsonl, and of the log. */
+/** Most that the page may take by gzip. */
+export const most = 400_000;
+
+/** test-results/browser/size.jsonl, a line in the form of benchmarks/src/gpu-lines.ts; and a line of the log. */
 export function record(size: Size): void {
   mkdirSync(pictures, { recursive: true });
-  appendFileSync(join(pictures, 'size.jsonl'), `${JSON.stringify({ date: new Date().toISOString(), ...size })}\n`);
+  const made = {
+    ...{
+      kind: 'size',
+      name: 'The training tab, scripts with WebAssembly and WGSL, without model',
+      ...size,
+      goal: most,
+    },
+    ...{
+      gpu: `${cpus()[0]!.model.trim()}, ${cpus().length} cores`,
+      driver: 'none',
+      command: 'npx vitest run --root examples/browser',
+    },
+    ...{ commit: commit(), at: new Date().toISOString() },
+  };
+  writeFileSync(join(pictures, 'size.jsonl'), `${JSON.stringify(made)}\n`);
   console.log(
     `page without model: ${size.bytes} bytes in ${size.files} files, ${size.gzip} by gzip, ${size.brotli} by brotli`,
   );
+}
+
+/** Of the sources, with `+` where files differ from it. */
+function commit(): string {
+  const git = (...args: string[]) => {
+    try {
+      return execFileSync('git', args, { cwd: import.meta.dirname, encoding: 'utf8' }).trim();
+    } catch {
+      return '';
+    }
+  };
+  const differs = git('status', '--porcelain', '--untracked-files=no') !== '';
+  return (git('rev-parse', 'HEAD') || 'no repository') + (differs ? '+' : '');
 }
