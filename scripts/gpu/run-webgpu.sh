@@ -55,7 +55,7 @@ one() {
   local features="$1"
   [ "$features" = robust ] && export WEBGPU_ROBUST=1 && features=auto
   WEBGPU_FEATURES="$features" LOWRANK_SHARD="$2/$3" LOWRANK_RECORD="$work/tests-$1-$2.jsonl" \
-    timeout -k 5 "${LOWRANK_SUITE_SECONDS:-110}" "$node" "$here/conformance-webgpu.mjs" >"$work/conformance-$1-$2.log" 2>&1
+    timeout -k 5 "${LOWRANK_SUITE_SECONDS:-170}" "$node" "$here/conformance-webgpu.mjs" >"$work/conformance-$1-$2.log" 2>&1
 }
 
 conformance() {
