@@ -23,7 +23,7 @@ export interface AttentionSetup {
   /** Of q; normal numbers where absent. */
   readonly queries?: Values;
   readonly layouts?: { readonly q: Layout; readonly k: Layout; readonly v: Layout };
-  readonly dtypes?: readonly 'f32'[];
+  readonly dtypes?: readonly ('f32' | 'f16')[];
 }
 
 /** f(batch, position) for each entry of an i32 [B, Tq]. */
@@ -63,6 +63,22 @@ export const setups: readonly AttentionSetup[] = [
     starts: each(130, (_, i) => (i < 50 ? 0 : i < 97 ? 50 : 97)),
   },
   { name: 'heads of 128, queries after a cache', sizes: [1, 70, 200, 2, 1, 128], causal: true },
+  // Whole tiles of f16: what kernels on matrices take.
+  {
+    name: 'whole tiles, packed',
+    sizes: [1, 128, 192, 4, 2, 32],
+    causal: true,
+    starts: each(128, (_, i) => (i < 50 ? 0 : 50)),
+    dtypes: ['f16'],
+  },
+  {
+    name: 'whole tiles, the last of keys is half, some queries are blind',
+    sizes: [1, 64, 96, 2, 1, 32],
+    causal: false,
+    ends: each(64, (_, i) => (i % 7 ? 32 + i : 0)),
+    dtypes: ['f16'],
+  },
+  { name: 'whole tiles of heads of 128', sizes: [1, 64, 128, 2, 1, 128], causal: true, dtypes: ['f16'] },
   { name: 'head width 80', sizes: [1, 33, 33, 2, 2, 80], causal: true, dtypes: ['f32'] },
   { name: 'head width 7', sizes: [1, 9, 9, 2, 2, 7], causal: true, dtypes: ['f32'] },
   { name: 'one query on a cache', sizes: [1, 1, 130, 4, 2, 32], causal: true },

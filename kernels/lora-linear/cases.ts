@@ -99,6 +99,13 @@ export const setups: readonly LoraSetup[] = [
     layers: qkv(64, 32, { adapter: 'f32', quant: 'nf4', nested: true }),
     dtypes: ['f16', 'bf16'],
   },
+  {
+    name: 'three nf4 layers, many rows',
+    m: 260,
+    k: 128,
+    layers: qkv(64, 32, { adapter: 'f32', quant: 'nf4', nested: true }),
+    dtypes: ['f16'],
+  },
   { name: 'sliced', m: 9, k: 64, layers: [{ n: 33, r: 4, scale: 2 }], layout: 'sliced' },
   { name: 'window', m: 9, k: 64, layers: [{ n: 32, r: 8, scale: 2, quant: 'nf4' }], layout: 'window' },
   { name: 'a NaN in x', m: 9, k: 64, layers: qkv(64, 32, { quant: 'nf4' }), values: spiked({ 70: NaN }) },

@@ -31,6 +31,15 @@ export const cases = defineCases<Matmul>(
     product(129, 257, 65),
     product(130, 576, 192, ['f32']),
     product(17, 1021, 3, ['f32']),
+    // On vectors of eight: what kernels on matrices take.
+    ...(['contiguous', 'transposed'] as const).flatMap((first) =>
+      (['contiguous', 'transposed'] as const).map((second) => ({
+        name: `136×72×144, a ${first}, b ${second}`,
+        dtypes: ['f16'] as const,
+        inputs: { a: t([136, 72], { layout: first }), b: t([72, 144], { layout: second }) },
+        attrs: {},
+      })),
+    ),
     ...layouts.flatMap((layout) => [
       { name: `a ${layout}`, inputs: { a: t([33, 67], { layout }), b: t([67, 31]) }, attrs: {} },
       { name: `b ${layout}`, inputs: { a: t([33, 67]), b: t([67, 31], { layout }) }, attrs: {} },

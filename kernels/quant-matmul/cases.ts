@@ -43,6 +43,7 @@ export const cases = defineCases<QuantMatmul>(
       make({ m: 9, k: 256, n: 64, blockSize: 128, transposed }, { dtypes: ['f32'] }),
       make({ m: 9, k: 64, n: 130, blockSize: 4096, nested: false, transposed }, { dtypes: ['f32'] }),
       make({ m: 67, k: 576, n: 192, transposed }, { dtypes: ['f32', 'bf16'] }),
+      make({ m: 72, k: 128, n: 72, transposed }, { dtypes: ['f16'] }),
     ]),
     ...[1, 7].map((m) =>
       make(

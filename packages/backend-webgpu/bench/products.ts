@@ -128,17 +128,21 @@ export async function quantized(bench: Bench, n: number, withVariants: boolean):
       );
     const x = bench.random([n, n], dtype);
     const before = use.apart;
-    for (const transposed of [false, true])
-      for (const variant of withVariants ? ['in tiles', 'before'] : [undefined]) {
-        const from = variant === 'before' ? 0 : Infinity;
-        if (variant) use.apart = { f16: from, f32: from };
-        await bench.time(
-          `quantMatmul nf4 ${dtype}${transposed ? ' transposed' : ''}`,
-          () => fused.quantMatmul.run({ inputs: { x, weight }, outputs: { y }, attrs: { ...attrs, transposed } }),
-          { flops: 2 * n ** 3, ...(variant && { variant }) },
-        );
-        use.apart = before;
-      }
+    const some = (view: View, rows: number): View => ({ ...view, shape: [rows, n] });
+    // Few rows too where it is to be found out from how many a weight is dequantized before.
+    for (const rows of withVariants && dtype === 'f16' ? [n, n / 8, n / 16] : [n])
+      for (const transposed of [false, true])
+        for (const variant of withVariants ? ['in tiles', 'before'] : [undefined]) {
+          const from = variant === 'before' ? 0 : Infinity;
+          if (variant) use.apart = { f16: from, f32: from };
+          const inputs = { x: some(x, rows), weight };
+          await bench.time(
+            `quantMatmul nf4 ${dtype}${transposed ? ' transposed' : ''}${rows === n ? '' : `, ${rows} rows`}`,
+            () => fused.quantMatmul.run({ inputs, outputs: { y: some(y, rows) }, attrs: { ...attrs, transposed } }),
+            { flops: 2 * rows * n ** 2, ...(variant && { variant }) },
+          );
+          use.apart = before;
+        }
     bench.free(x, y);
   }
   bench.free(codes, absmax, codebook);

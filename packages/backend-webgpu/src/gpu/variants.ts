@@ -58,7 +58,7 @@ export class Variants {
   /** Every product on subgroup matrices by this tile: for measurements and tests. */
   matrixTile: MatrixTile | undefined;
   /** Rows of x from which a quantized weight is dequantized before its product, to f16 for subgroup matrices or to f32 for others. */
-  apart: Record<'f16' | 'f32', number> = { f16: 1024, f32: Infinity };
+  apart: Record<'f16' | 'f32', number> = { f16: 256, f32: Infinity };
   /** The portable tile of large products, where it was measured. */
   large: TileShape | undefined;
   /** Every portable product by this tile, whatever its shape: for measurements and tests. */
