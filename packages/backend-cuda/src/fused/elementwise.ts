@@ -1,4 +1,5 @@
 import { type Adamw, type Dropout, type FusedKernel, isContiguous, sizeOf } from '@lowrank/kernels';
+import { copyView } from '../primitives/elementwise.ts';
 import type { CudaDevice } from '../runtime/device.ts';
 import { aligned, codeOf, join, rangeOf } from '../runtime/views.ts';
 
@@ -14,10 +15,7 @@ export const adamw = (device: CudaDevice): FusedKernel<Adamw> => ({
       [from.m, m],
       [from.v, v],
     ] as const)
-      if (source.buffer !== target.buffer || source.byteOffset !== target.byteOffset) {
-        device.commands.copy(rangeOf(target), rangeOf(source));
-        device.enqueued();
-      }
+      if (source.buffer !== target.buffer || source.byteOffset !== target.byteOffset) copyView(device, source, target);
     const list = device
       .launch('adamw_dense', [device.blocks(n / 8)], 256)
       .pointer(rangeOf(p))

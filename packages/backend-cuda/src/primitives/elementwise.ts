@@ -134,10 +134,6 @@ export function copyView(device: CudaDevice, x: View, y: View): void {
   const joined = join(y.shape, [x.strides, y.strides], 1);
   const [sx, sy] = joined.strides as [number[], number[]];
   const last = joined.shape.length - 1;
-  if (last === 0 && sx[0] === 1 && sy[0] === 1) {
-    device.commands.copy(rangeOf(y), rangeOf(x));
-    return device.enqueued();
-  }
   if (transposes(device, joined, x, y, size)) return;
   // The innermost axis moves in wider pieces where both sides are whole multiples of them.
   let bytes = size;
@@ -151,6 +147,11 @@ export function copyView(device: CudaDevice, x: View, y: View): void {
       y.byteOffset % w === 0 &&
       [sx, sy].every((s) => s.slice(0, last).every((v) => (v * size) % w === 0));
     bytes = [16, 8, 4, 2].find((w) => w > size && fits(w)) ?? size;
+    // A node of the driver between the kernels of a graph costs more than a kernel does, and breaks their overlap; long runs of narrow pieces cost more still.
+    if (last === 0 && !(device.recording && (bytes === 16 || n * size <= 1 << 20))) {
+      device.commands.copy(rangeOf(y), rangeOf(x));
+      return device.enqueued();
+    }
     const by = bytes / size;
     shape[last]! /= by;
     for (let i = 0; i < last; i++) {
