@@ -1,56 +1,88 @@
 // y = codebook[code] · scale, to rows of pitch `ld` (the scratch of a joint product is wider than the weight).
-// dequantize4_*: a thread turns four bytes into eight elements and stores 16 bytes, four times with the loads first; the 16 entries of the
-// codebook lie in the lanes of the warp and are looked up by shuffles. dequantize_any: one element a thread, any width and length.
+// dequantize4_*: a lane turns four bytes into eight elements and stores 16 bytes, eight times with the loads first; the 16 entries of the
+// codebook lie in the lanes of the warp and are looked up by shuffles, and so are the scales (dequantize4_fine: scales of blocks under 64, from the
+// cache). dequantize_any: one element a thread, any width and length.
+// kernels: dequantize4_f32 dequantize4_f16 dequantize4_bf16
 #include "../common/cuda/quant.cuh"
 
-template <int T> DEVICE void dequantize4(const Quantized& w, void* y, i64 n, i64 ld, const FastDivide& rowVectors) {
-  constexpr int unroll = 4;
+namespace {
+constexpr int warps = 8, unroll = 8;
+/** Elements of a warp, of which a block has `warps`. */
+constexpr int share = 32 * 8 * unroll;
+}  // namespace
+
+/** `wide`: blocks are of 64 elements or more. */
+template <bool packed, bool wide> DEVICE void dequantize4(const Quantized& w, void* y, int dtype, i64 n, i64 ld, const FastDivide& rowVectors) {
   __shared__ float map[256];
   const bool nested = w.nestedAbsmax != nullptr;
-  const i64 vectors = n >> 3;
-  const i64 first = i64(blockIdx.x) * (256 * unroll) + threadIdx.x;
-  u32 code[unroll];
-  float scale[unroll], outer[unroll];
-  int place[unroll];
+  const int lane = threadIdx.x & 31;
+  const u32 vectors = u32(n >> 3), at = (blockIdx.x * warps + (threadIdx.x >> 5)) * (share / 8);
   // Every load is on its way before the first is used.
+  u32 code[unroll], place = 0;
+  float outer = 0.f;
 #pragma unroll
   for (int u = 0; u < unroll; u++) {
-    const i64 v = first + u * 256, b = (v << 3) >> w.shift;
+    const u32 v = at + u * 32 + lane;
     code[u] = v < vectors ? reinterpret_cast<const u32*>(w.codes)[v] : 0;
-    place[u] = nested && v < vectors ? static_cast<const u8*>(w.absmax)[b] : 0;
-    outer[u] = v >= vectors ? 0.f : nested ? w.nestedAbsmax[b >> 8] : static_cast<const float*>(w.absmax)[b];
+  }
+  // A warp's elements are as many blocks of 64 as it has lanes.
+  if (const u32 v = at + 8 * lane; wide && v < vectors) {
+    const u32 block = u32((u64(v) << 3) >> w.shift);
+    place = nested ? static_cast<const u8*>(w.absmax)[block] : 0;
+    outer = nested ? w.nestedAbsmax[block >> 8] : static_cast<const float*>(w.absmax)[block];
   }
   const float offset = w.offset ? w.offset[0] : 0.f;
-  const float table = w.codebook[threadIdx.x & 15];
+  const float table = w.codebook[lane & 15];
   if (nested) {
-    for (int i = threadIdx.x; i < 256; i += blockDim.x) map[i] = w.nestedCodebook[i];
+    map[threadIdx.x] = w.nestedCodebook[threadIdx.x];
     __syncthreads();
   }
-#pragma unroll
-  for (int u = 0; u < unroll; u++) scale[u] = nested ? __fadd_rn(__fmul_rn(map[place[u]], outer[u]), offset) : outer[u];
+  const float mine = nested ? __fadd_rn(__fmul_rn(map[place], outer), offset) : outer;
 #pragma unroll
   for (int u = 0; u < unroll; u++) {
-    const i64 v = first + u * 256;
+    const u32 v = at + u * 32 + lane;
+    float scale = __shfl_sync(0xffffffffu, mine, u * 4 + (lane >> 3));
+    if (!wide && v < vectors) scale = scaleOf(w, map, offset, (i64(v) << 3) >> w.shift);
     float e[8];
 #pragma unroll
-    for (int j = 0; j < 8; j++) e[j] = __fmul_rn(__shfl_sync(0xffffffffu, table, int(code[u] >> (8 * (j >> 1) + 4 * (1 - (j & 1))) & 15)), scale[u]);
+    for (int j = 0; j < 8; j++) e[j] = __fmul_rn(__shfl_sync(0xffffffffu, table, int(code[u] >> (8 * (j >> 1) + 4 * (1 - (j & 1))) & 15)), scale);
     if (v < vectors) {
-      i64 at = v << 3;
-      if (ld) {
-        const u32 row = divide(u32(v), rowVectors);
-        at = i64(row) * ld + ((v - i64(row) * rowVectors.divisor) << 3);
+      i64 to = i64(v) << 3;
+      if (!packed) {
+        const u32 row = divide(v, rowVectors);
+        to = i64(row) * ld + ((v - i64(row) * rowVectors.divisor) << 3);
       }
-      store8(y, T, at, e);
+      store8(y, dtype, to, e);
     }
   }
 }
 
-KERNEL __launch_bounds__(256) dequantize4_f32(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors) { dequantize4<F32>(w, y, n, ld, rowVectors); }
-KERNEL __launch_bounds__(256) dequantize4_f16(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors) { dequantize4<F16>(w, y, n, ld, rowVectors); }
-KERNEL __launch_bounds__(256) dequantize4_bf16(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors) { dequantize4<BF16>(w, y, n, ld, rowVectors); }
+DEVICE void prefetchShare(const Quantized& w, i64 n) {
+  const i64 first = i64(blockIdx.x) * (warps * share);
+  if (threadIdx.x == 0) prefetchBytes(w.codes + first / 2, min(i64(warps * share), n - first) / 2);
+}
+
+#define DEQUANTIZE4(name, T)                                                                            \
+  KERNEL __launch_bounds__(256, 8) name(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors) {   \
+    prefetchShare(w, n);                                                                                \
+    afterPrevious();                                                                                    \
+    if (ld) dequantize4<false, true>(w, y, T, n, ld, rowVectors);                                       \
+    else dequantize4<true, true>(w, y, T, n, ld, rowVectors);                                           \
+  }
+DEQUANTIZE4(dequantize4_f32, F32)
+DEQUANTIZE4(dequantize4_f16, F16)
+DEQUANTIZE4(dequantize4_bf16, BF16)
+
+KERNEL __launch_bounds__(256) dequantize4_fine(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors, i32 dtype) {
+  prefetchShare(w, n);
+  afterPrevious();
+  if (ld) dequantize4<false, false>(w, y, dtype, n, ld, rowVectors);
+  else dequantize4<true, false>(w, y, dtype, n, ld, rowVectors);
+}
 
 /** Elements `first` … n − 1, of 4 or 8 bits; rows of `cols` elements at pitch ld. */
 KERNEL dequantize_any(Quantized w, void* y, i64 first, i64 n, i64 cols, i64 ld, i32 bits, i32 dtype) {
+  afterPrevious();
   const float offset = w.offset ? w.offset[0] : 0.f;
   for (i64 i = first + globalThread(); i < n; i += globalThreads()) {
     const u8 byte = w.codes[bits == 8 ? i : i >> 1];

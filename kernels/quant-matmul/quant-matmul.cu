@@ -56,7 +56,8 @@ template <int M> DEVICE void quantVector(const void* x, const Quantized& w, cons
 }
 
 #define QUANT_VECTOR(M)                                                                                                             \
-  KERNEL __launch_bounds__(256) quant_vector_##M(const void* x, Quantized w, const void* c, void* y, i64 N, i64 K, i64 xRow, i64 cRow, i64 cCol, i64 yRow, i32 tx, i32 tc) { \
+  KERNEL __launch_bounds__(256) quant_vector_##M(const void* x, Quantized w, const void* c, void* y, i64 N, i64 K, i64 xRow, i64 cRow, i64 cCol, i64 yRow, i32 tx, i32 tc) {                  \
+    afterPrevious();                                                                                                                                                                          \
     quantVector<M>(x, w, c, y, N, K, xRow, cRow, cCol, yRow, tx, tc);                                                               \
   }
 QUANT_VECTOR(1)
@@ -90,6 +91,7 @@ DEVICE void fetchRows(Fetched& f, const Quantized& w, int row, int end, i64 K, i
 
 /** grid ⌈N / rows⌉, 32 · slices · groups threads: warp w takes elements 1024·(w mod slices) … of the rows of group w / slices. */
 KERNEL __launch_bounds__(512, 1) quant_row(const void* x, Quantized w, const void* c, void* y, i32 N, i64 K, i64 cCol, i32 tx, i32 tc, i32 slices, i32 rows) {
+  afterPrevious();
   __shared__ Pair table[256 * 16];
   __shared__ float nestedMap[256];
   __shared__ float sums[partials];

@@ -118,7 +118,8 @@ template <int T> DEVICE void quantTile(const u16* x, const Quantized& w, const v
 }
 
 #define QUANT_TILE(name, T)                                                                                                                                                                     \
-  KERNEL __launch_bounds__(512, 1) name(const u16* x, Quantized w, const void* c, u16* y, i64 N, i64 K, i64 xRow, i64 cRow, i64 cCol, i64 yRow, i32 M, i32 tc, i32 slices, i32 perBlock) { \
+  KERNEL __launch_bounds__(512, 1) name(const u16* x, Quantized w, const void* c, u16* y, i64 N, i64 K, i64 xRow, i64 cRow, i64 cCol, i64 yRow, i32 M, i32 tc, i32 slices, i32 perBlock) {                  \
+    afterPrevious();                                                                                                                                                                                        \
     quantTile<T>(x, w, c, y, N, K, xRow, cRow, cCol, yRow, M, tc, slices, perBlock);                                                                                                       \
   }
 QUANT_TILE(quant_tile_bf16, BF16)

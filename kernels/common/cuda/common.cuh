@@ -27,6 +27,28 @@ struct f16 { u16 bits; };
 struct __align__(16) Vec16 { u32 w[4]; };
 struct __align__(8) Vec8 { u32 w[2]; };
 
+/**
+ * The first statement of every kernel. On Hopper and later a launch may begin while the kernel before it ends (native/commands.cc asks for
+ * it): nothing may be read or written before this, which waits until all of that kernel's work is done and seen. Kernels that come
+ * next may then take their places. A kernel that waits ends after what it waited for, so that order holds over any number of them.
+ */
+DEVICE void afterPrevious() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\ngriddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/**
+ * Asks for [from, from + bytes) into the second-level cache (on Hopper and later; a hint). This alone may stand before afterPrevious: nothing is
+ * read, and what an earlier kernel still writes goes through the same cache. One thread calls it.
+ */
+DEVICE void prefetchBytes(const void* from, i64 bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  const u64 begin = (reinterpret_cast<u64>(from) + 15) & ~u64(15), end = (reinterpret_cast<u64>(from) + bytes) & ~u64(15);
+  if (begin < end) asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(begin), "r"(u32(end - begin)) : "memory");
+#endif
+}
+
 // ---- conversions ----
 
 DEVICE float bitsToFloat(u32 b) {

@@ -13,6 +13,21 @@ await group('ceilings', async () => {
   const [x, y] = [bench.normal([n], 'f32'), bench.empty([n], 'f32')];
   await bench.time('copy 1 GiB', [() => p.copy({ inputs: { x }, outputs: { y }, attrs: {} })], { bytes: 8 * n });
   bench.free(x, y);
+  // As many bytes as dequantize moves for 4096×4096.
+  const short = Array.from(
+    { length: 12 },
+    () => [bench.normal([21 << 18], 'f32'), bench.empty([21 << 18], 'f32')] as const,
+  );
+  await bench.time(
+    'copy 21 MiB',
+    short.map(
+      ([from, to]) =>
+        () =>
+          p.copy({ inputs: { x: from }, outputs: { y: to }, attrs: {} }),
+    ),
+    { bytes: 42 << 20 },
+  );
+  bench.free(...short.flat());
   for (const [m, nn, k] of [
     [8192, 8192, 8192],
     [8192, 4096, 4096],

@@ -66,12 +66,14 @@ export function dequantizeRows(
     n < 2 ** 33 &&
     (packed || (cols % 8 === 0 && ld % 8 === 0))
   ) {
-    const list = device.launch(`dequantize4_${y.dtype}`, [Math.ceil((n >> 3) / 1024) || 1], 256);
+    const fine = attrs.blockSize < 64;
+    const list = device.launch(`dequantize4_${fine ? 'fine' : y.dtype}`, [Math.ceil(Math.floor(n / 8) / 2048)], 256);
     quantized(list, w, attrs)
       .pointer(target)
       .i64(n)
       .i64(packed ? 0 : ld);
-    device.done(fastDivide(list, packed ? 1 : cols / 8));
+    fastDivide(list, packed ? 1 : cols / 8);
+    device.done(fine ? list.i32(codeOf[y.dtype]) : list);
     first = Math.floor(n / 8) * 8;
   }
   if (first === n) return;
@@ -230,6 +232,44 @@ function oneRow(
   );
 }
 
+/** One row of x in half precision. False where the shape is not one for `quant_row_*`. */
+function oneHalfRow(
+  device: CudaDevice,
+  x: View,
+  weight: QuantViews,
+  c: View | undefined,
+  y: View,
+  attrs: QuantAttrs,
+): boolean {
+  const [n, k] = attrs.shape as [number, number];
+  const slices = Math.ceil(k / 512);
+  const tiles = Math.ceil(n / 16);
+  const perBlock = Math.ceil(tiles / device.info.multiprocessors);
+  if (
+    x.dtype === 'f32' ||
+    y.dtype !== x.dtype ||
+    k % 64 !== 0 ||
+    attrs.blockSize % 64 !== 0 ||
+    weight.codes.byteOffset % 16 !== 0 ||
+    slices * 1024 + perBlock * slices * 64 > 60 << 10
+  )
+    return false;
+  const list = device.launch(`quant_row_${x.dtype}`, [Math.ceil(tiles / perBlock)], 512, 128 << 10).pointer(rangeOf(x));
+  quantized(list, weight, attrs)
+    .optionalPointer(c && rangeOf(c))
+    .pointer(rangeOf(y))
+    .i32(n)
+    .i32(k)
+    .i64(c?.strides[1] ?? 0);
+  device.done(
+    list
+      .i32(codeOf[(c ?? y).dtype])
+      .i32(slices)
+      .i32(perBlock),
+  );
+  return true;
+}
+
 /** Rows of W that a warp of `quant_tile` takes, elements of x of a task, and most bytes of x and of partial sums in shared memory. */
 const tile = { rows: 16, slice: 512, bytes: 160 << 10 } as const;
 
@@ -297,6 +337,7 @@ function vectors(
   const [n, k] = attrs.shape as [number, number];
   const rows = x.shape[0]!;
   if (tileRows(device, x, weight, y, attrs)) return oneTile(device, x, weight, c, y, attrs);
+  if (rows === 1 && oneHalfRow(device, x, weight, c, y, attrs)) return;
   if (rows === 1 && k % 32 === 0 && k <= 16 * rowSlice && attrs.blockSize >= 32 && weight.codes.byteOffset % 16 === 0)
     return oneRow(device, x, weight, c, y, attrs);
   const row = (v: View, m: number): View => ({ ...v, byteOffset: v.byteOffset + m * v.strides[0]! * bytesOf[v.dtype] });
