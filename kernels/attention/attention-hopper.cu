@@ -159,7 +159,8 @@ template <int T, int D> DEVICE void attentionHopper(const TensorMap& mq, const T
 
 #define ATTENTION_HOPPER(name, T, D)                                                                                                                                          \
   KERNEL __launch_bounds__(384, 1) name(const __grid_constant__ TensorMap mq, const __grid_constant__ TensorMap mk, const __grid_constant__ TensorMap mv, u16* y, float* lse, \
-                                        AttentionShape s, Heads sy, i32 together) {                                                                                                         \
+                                        AttentionShape s, Heads sy, i32 together) {                                                                                                                          \
+    afterPrevious();                                                                                                                                                                                         \
     BODY(T, D);                                                                                                                                                               \
   }
 ATTENTION_HOPPER(attention_hopper_bf16_64, BF16, 64)

@@ -126,7 +126,8 @@ template <int T, int D> DEVICE void attentionTiles(const u16* q, const u16* k, c
 }
 
 #define ATTENTION(name, T, D)                                                                                                                                   \
-  KERNEL __launch_bounds__(256) name(const u16* q, const u16* k, const u16* v, u16* y, float* lse, AttentionShape s, Heads sq, Heads sk, Heads sv, Heads sy) {  \
+  KERNEL __launch_bounds__(256) name(const u16* q, const u16* k, const u16* v, u16* y, float* lse, AttentionShape s, Heads sq, Heads sk, Heads sv, Heads sy) {                   \
+    afterPrevious();                                                                                                                                                             \
     attentionTiles<T, D>(q, k, v, y, lse, s, sq, sk, sv, sy);                                                                                                  \
   }
 ATTENTION(attention_bf16_64, BF16, 64)
@@ -136,6 +137,7 @@ ATTENTION(attention_f16_128, F16, 128)
 
 /** grid (⌈Tq / 8⌉, Hq, B), 256 threads. Each warp: 32 keys at a time, a key a lane for scores, D/32 columns a lane for the sum. */
 KERNEL __launch_bounds__(256) attention_plain(const void* q, const void* k, const void* v, void* y, float* lse, AttentionShape s, Heads sq, Heads sk, Heads sv, Heads sy, i32 dtype) {
+  afterPrevious();
   __shared__ float queries[8][256];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int i = blockIdx.x * 8 + warp, h = blockIdx.y, b = blockIdx.z, hkv = i64(h) * s.Hkv / s.Hq;

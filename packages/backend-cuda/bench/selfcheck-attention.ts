@@ -118,6 +118,10 @@ const odd: readonly Case[] = [
   { dtype: 'bf16', sizes: [1, 64, 1000, 3, 3, 128], causal: false, ranges: true },
   { dtype: 'bf16', sizes: [2, 96, 33, 2, 2, 128], causal: true, ranges: false },
   { dtype: 'bf16', sizes: [3, 1024, 1024, 8, 2, 64], causal: true, ranges: true },
+  // More tiles than multiprocessors, and more keys than blocks that stay take.
+  { dtype: 'bf16', sizes: [1, 2048, 2048, 10, 2, 128], causal: true, ranges: false },
+  { dtype: 'f16', sizes: [1, 2048, 2000, 4, 2, 128], causal: true, ranges: false },
+  { dtype: 'bf16', sizes: [1, 300, 4500, 2, 1, 128], causal: true, ranges: false },
 ];
 
 /** Results of one path: forward, then backward of its own y and lse. */
@@ -189,4 +193,27 @@ if (info.computeMajor === 9)
     }
     bench.device.hopper = true;
     await attentionFigures(', wgmma');
+    await longForward();
   });
+
+/** Long rows: a reference in f64 would take minutes here, so the last queries are held against the kernel for every GPU. */
+async function longForward(): Promise<void> {
+  const [B, T, Hq, Hkv, D] = [1, 8192, 32, 8, 128];
+  const [q, k, v] = [Hq, Hkv, Hkv].map((H) => bench.normal([B, T, H, D], 'bf16')) as [View, View, View];
+  const [y, lse] = [bench.empty(q.shape, 'bf16'), bench.empty([B, Hq, T], 'f32')];
+  const attrs = { scale: 1 / Math.sqrt(D), causal: true };
+  const forward = () => f.attention!.run({ inputs: { q, k, v }, outputs: { y, lse }, attrs });
+  const rows = 512;
+  const last = { ...y, shape: [rows, Hq, D], byteOffset: (T - rows) * Hq * D * 2 };
+  bench.device.hopper = false;
+  forward();
+  const want = await bench.values(last);
+  bench.device.hopper = true;
+  forward();
+  await bench.time(`attention forward ${B}×${Hq}(${Hkv})×${T}×${D} causal bf16, wgmma`, [forward], {
+    flops: 2 * B * Hq * T * T * D,
+    error: relativeError(await bench.values(last), want),
+    tolerance: 6e-3,
+  });
+  bench.free(q, k, v, y, lse);
+}
