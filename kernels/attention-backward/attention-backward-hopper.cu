@@ -163,7 +163,7 @@ template <int T, int D> DEVICE void dkdvHopper(const TensorMap& mdy, const Tenso
 #pragma unroll
     for (int i = 0; i < depth; i++) {
       barrierInit(&barriers.full[i], 33);  // the fetching warp's lanes, and the bytes they wait for
-      barrierInit(&barriers.empty[i], readers);
+      barrierInit(&barriers.empty[i], 256);  // every lane that read what lanes of the fetching warp wrote by plain stores
     }
     barrierInitFence();
   }
@@ -299,8 +299,7 @@ template <int T, int D> DEVICE void dkdvHopper(const TensorMap& mdy, const Tenso
         weights(steps[stage]);
         wgmmaWait<1>();
         wgmmaPin(gradK);
-        __syncwarp();  // the other lanes have read the step
-        if (lane == 0) barrierArrive(&barriers.empty[before]);
+        barrierArrive(&barriers.empty[before]);
         packLeft<T>(p, sc);
         weightedSum<T, D, step>(gradV, p, g);
         wgmmaWait<1>();
@@ -330,12 +329,14 @@ template <int T, int D> DEVICE void dkdvHopper(const TensorMap& mdy, const Tenso
 #define BACKWARD_HOPPER(suffix, T, D)                                                                                                                                  \
   KERNEL __launch_bounds__(384, 1) attention_dq_hopper_##suffix(const __grid_constant__ TensorMap mdy, const __grid_constant__ TensorMap mq,                            \
                                                                 const __grid_constant__ TensorMap mk, const __grid_constant__ TensorMap mv, const float* lse,           \
-                                                                const float* delta, u16* dq, AttentionShape s, Heads sdq, i32 together) {                               \
+                                                                const float* delta, u16* dq, AttentionShape s, Heads sdq, i32 together) {                                                \
+    afterPrevious();                                                                                                                                                                     \
     DQ(T, D);                                                                                                                                                          \
   }                                                                                                                                                                    \
   KERNEL __launch_bounds__(384, 1) attention_dkdv_hopper_##suffix(const __grid_constant__ TensorMap mdy, const __grid_constant__ TensorMap mq,                          \
                                                                   const __grid_constant__ TensorMap mk, const __grid_constant__ TensorMap mv, const float* lse,         \
-                                                                  const float* delta, u16* dk, u16* dv, AttentionShape s, Heads sdk, Heads sdv, i32 together) {         \
+                                                                  const float* delta, u16* dk, u16* dv, AttentionShape s, Heads sdk, Heads sdv, i32 together) {                          \
+    afterPrevious();                                                                                                                                                                     \
     DKDV(T, D);                                                                                                                                                        \
   }
 BACKWARD_HOPPER(bf16_64, BF16, 64)
