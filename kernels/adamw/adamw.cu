@@ -9,6 +9,7 @@ DEVICE void adamwOne(float& p, float g, float& m, float& v, float decay, float s
 }
 
 KERNEL adamw_dense(void* p, const void* g, float* m, float* v, const float* hyper, const float* gradScale, i64 n, i32 tp, i32 tg, float beta1Rest, float beta2, float beta2Rest, float eps, i32 wide) {
+  afterPrevious();
   const float lr = hyper[0], decay = 1.f - lr * hyper[1], step = lr / hyper[2], root = hyper[3];
   const float scale = gradScale ? gradScale[0] : 1.f;
   for (i64 i = globalThread() * 8; i < n; i += globalThreads() * 8) {

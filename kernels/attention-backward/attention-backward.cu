@@ -8,6 +8,7 @@ constexpr float log2e = 1.4426950408889634f;
 
 /** delta[b,h,i] = Σ_d dy·y. A warp a row of one head. */
 KERNEL attention_delta(const void* dy, const void* y, float* delta, i32 B, i32 T, i32 H, i32 D, Heads sdy, Heads sy, i32 dtype) {
+  afterPrevious();
   const int lane = threadIdx.x & 31;
   for (i64 row = (globalThread()) >> 5; row < i64(B) * T * H; row += globalThreads() >> 5) {
     const i64 h = row % H, i = row / H % T, b = row / H / T;
@@ -21,6 +22,7 @@ KERNEL attention_delta(const void* dy, const void* y, float* delta, i32 B, i32 T
 
 /** The same for f16 and bf16 rows that 16-byte loads reach: D / 8 lanes a row, D 64 or 128. grid (⌈T·H·D / 2048⌉, B), 256 threads. */
 KERNEL attention_delta_half(const void* dy, const void* y, float* delta, i32 T, i32 H, i32 D, Heads sdy, Heads sy, i32 dtype) {
+  afterPrevious();
   const u32 lanes = D >> 3, piece = threadIdx.x & (lanes - 1), row = (blockIdx.x * 256 + threadIdx.x) / lanes, b = blockIdx.y;
   const u32 i = row / u32(H), h = row - i * H;
   float sum = 0.f;
@@ -238,11 +240,13 @@ template <int T, int D> DEVICE void backwardKeys(const u16* dy, const u16* q, co
 
 #define BACKWARD(suffix, T, D)                                                                                                                                             \
   KERNEL __launch_bounds__(256) attention_dq_##suffix(const u16* dy, const u16* q, const u16* k, const u16* v, const float* lse, const float* delta, u16* dq,              \
-                                                      AttentionShape s, Heads sdy, Heads sq, Heads sk, Heads sv, Heads sdq) {                                              \
+                                                      AttentionShape s, Heads sdy, Heads sq, Heads sk, Heads sv, Heads sdq) {                                                               \
+    afterPrevious();                                                                                                                                                                        \
     backwardQueries<T, D>(dy, q, k, v, lse, delta, dq, s, sdy, sq, sk, sv, sdq);                                                                                           \
   }                                                                                                                                                                        \
   KERNEL __launch_bounds__(256) attention_dkdv_##suffix(const u16* dy, const u16* q, const u16* k, const u16* v, const float* lse, const float* delta, u16* dk, u16* dv,   \
-                                                        AttentionShape s, Heads sdy, Heads sq, Heads sk, Heads sv, Heads sdk, Heads sdv) {                                 \
+                                                        AttentionShape s, Heads sdy, Heads sq, Heads sk, Heads sv, Heads sdk, Heads sdv) {                                                  \
+    afterPrevious();                                                                                                                                                                        \
     backwardKeys<T, D>(dy, q, k, v, lse, delta, dk, dv, s, sdy, sq, sk, sv, sdk, sdv);                                                                                     \
   }
 BACKWARD(bf16_64, BF16, 64)
@@ -252,6 +256,7 @@ BACKWARD(f16_128, F16, 128)
 
 /** Any float dtype, width up to 256: a warp a query; 32 keys at a time, a key a lane. grid (⌈Tq / 8⌉, Hq, B), 256 threads. */
 KERNEL __launch_bounds__(256) attention_dq_plain(const void* dy, const void* q, const void* k, const void* v, const float* lse, const float* delta, void* dq, AttentionShape s, Heads sdy, Heads sq, Heads sk, Heads sv, Heads sdq, i32 dtype) {
+  afterPrevious();
   __shared__ float queries[8][256];
   __shared__ float grads[8][256];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -295,6 +300,7 @@ KERNEL __launch_bounds__(256) attention_dq_plain(const void* dy, const void* q, 
 
 /** A warp a key; 32 queries at a time, a query a lane. grid (⌈Tk / 8⌉, Hkv, B), 256 threads. */
 KERNEL __launch_bounds__(256) attention_dkdv_plain(const void* dy, const void* q, const void* k, const void* v, const float* lse, const float* delta, void* dk, void* dv, AttentionShape s, Heads sdy, Heads sq, Heads sk, Heads sv, Heads sdk, Heads sdv, i32 dtype) {
+  afterPrevious();
   __shared__ float keys[8][256];
   __shared__ float values[8][256];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;

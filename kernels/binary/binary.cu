@@ -28,6 +28,7 @@ DEVICE u32 binaryBits(int op, u32 a, u32 b) {
 }
 
 KERNEL binary_dense(const void* a, const void* b, void* y, i64 n, i32 dtype, i32 op, i32 compares) {
+  afterPrevious();
   const i64 vectors = n >> 3;
   for (i64 i = globalThread(); i < vectors; i += globalThreads()) {
     float va[8], vb[8];
@@ -64,6 +65,7 @@ KERNEL binary_dense(const void* a, const void* b, void* y, i64 n, i32 dtype, i32
 }
 
 KERNEL binary_strided(const void* a, const void* b, void* y, Shape shape, Strides sa, Strides sb, Strides sy, i32 dtype, i32 op, i32 kind) {
+  afterPrevious();
   for (i64 i = globalThread(); i < shape.count; i += globalThreads()) {
     const i64 ia = offsetOf(shape, sa, i), ib = offsetOf(shape, sb, i), iy = offsetOf(shape, sy, i);
     if (dtype <= BF16) {

@@ -14,6 +14,7 @@ DEVICE void castOne(const void* x, int from, i64 ix, void* y, int to, i64 iy) {
 }
 
 KERNEL cast_dense(const void* x, void* y, i64 n, i32 from, i32 to) {
+  afterPrevious();
   const i64 vectors = n >> 3;
   for (i64 i = globalThread(); i < vectors; i += globalThreads()) {
     float v[8];
@@ -25,5 +26,6 @@ KERNEL cast_dense(const void* x, void* y, i64 n, i32 from, i32 to) {
 }
 
 KERNEL cast_strided(const void* x, void* y, Shape shape, Strides sx, Strides sy, i32 from, i32 to) {
+  afterPrevious();
   for (i64 i = globalThread(); i < shape.count; i += globalThreads()) castOne(x, from, offsetOf(shape, sx, i), y, to, offsetOf(shape, sy, i));
 }

@@ -8,6 +8,7 @@ template <typename T> DEVICE void copyStrided(const void* x, void* y, const Shap
 }
 
 KERNEL copy_strided(const void* x, void* y, Shape shape, Strides sx, Strides sy, i32 bytes) {
+  afterPrevious();
   switch (bytes) {
     case 16: copyStrided<Vec16>(x, y, shape, sx, sy); break;
     case 8: copyStrided<Vec8>(x, y, shape, sx, sy); break;
@@ -28,6 +29,7 @@ template <typename T> DEVICE void copyTranspose(const T* x, T* y, i32 rows, i32 
     if (row0 + k < rows && col0 + int(threadIdx.x) < cols) y[i64(row0 + k) * yRow + col0 + threadIdx.x] = tile[threadIdx.x][k];
 }
 KERNEL copy_transpose(const void* x, void* y, i32 rows, i32 cols, i64 xCol, i64 yRow, i64 xBatch, i64 yBatch, i32 bytes) {
+  afterPrevious();
   const i64 b = blockIdx.z;
   if (bytes == 4) copyTranspose(static_cast<const u32*>(x) + b * xBatch, static_cast<u32*>(y) + b * yBatch, rows, cols, xCol, yRow);
   else if (bytes == 2) copyTranspose(static_cast<const u16*>(x) + b * xBatch, static_cast<u16*>(y) + b * yBatch, rows, cols, xCol, yRow);

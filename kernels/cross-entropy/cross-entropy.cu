@@ -3,6 +3,7 @@
 #include "../common/cuda/rows.cuh"
 
 KERNEL cross_entropy_rows(const void* logits, const i32* labels, const float* scale, float* loss, void* dlogits, i64 rows, i64 n, i64 row, i64 drow, i64 labelStride, i32 dtype, i32 wide, i32 gradient) {
+  afterPrevious();
   __shared__ float scratch[33];
   __shared__ float picked;
   for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
@@ -123,5 +124,5 @@ template <int T> DEVICE void crossEntropyFast(const void* logits, const i32* lab
     __syncthreads();
   }
 }
-KERNEL __launch_bounds__(1024) cross_entropy_bf16(const void* logits, const i32* labels, const float* scale, float* loss, void* dlogits, i64 rows, i64 n, i64 row, i64 drow, i64 labelStride, i32 keep) { crossEntropyFast<BF16>(logits, labels, scale, loss, dlogits, rows, n, row, drow, labelStride, keep); }
-KERNEL __launch_bounds__(1024) cross_entropy_f16(const void* logits, const i32* labels, const float* scale, float* loss, void* dlogits, i64 rows, i64 n, i64 row, i64 drow, i64 labelStride, i32 keep) { crossEntropyFast<F16>(logits, labels, scale, loss, dlogits, rows, n, row, drow, labelStride, keep); }
+KERNEL __launch_bounds__(1024) cross_entropy_bf16(const void* logits, const i32* labels, const float* scale, float* loss, void* dlogits, i64 rows, i64 n, i64 row, i64 drow, i64 labelStride, i32 keep) { afterPrevious(); crossEntropyFast<BF16>(logits, labels, scale, loss, dlogits, rows, n, row, drow, labelStride, keep); }
+KERNEL __launch_bounds__(1024) cross_entropy_f16(const void* logits, const i32* labels, const float* scale, float* loss, void* dlogits, i64 rows, i64 n, i64 row, i64 drow, i64 labelStride, i32 keep) { afterPrevious(); crossEntropyFast<F16>(logits, labels, scale, loss, dlogits, rows, n, row, drow, labelStride, keep); }

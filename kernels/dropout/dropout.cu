@@ -2,6 +2,7 @@
 #include "../common/cuda/common.cuh"
 
 KERNEL dropout_strided(const void* x, const u32* seed, i64 seedStride, void* y, Shape shape, Strides sx, Strides sy, i32 dtype, float p, float keep, u32 site) {
+  afterPrevious();
   const u32 key[4] = {seed[0], seed[seedStride], seed[2 * seedStride], seed[3 * seedStride]};
   for (i64 g = globalThread(); g * 4 < shape.count; g += globalThreads()) {
     const Philox r = philoxGroup(key, site, u32(g));
@@ -14,6 +15,7 @@ KERNEL dropout_strided(const void* x, const u32* seed, i64 seedStride, void* y, 
 }
 
 KERNEL dropout_dense(const void* x, const u32* seed, i64 seedStride, void* y, i64 n, i32 dtype, float p, float keep, u32 site) {
+  afterPrevious();
   const u32 key[4] = {seed[0], seed[seedStride], seed[2 * seedStride], seed[3 * seedStride]};
   for (i64 i = globalThread(); i * 8 < n; i += globalThreads()) {
     float v[8];

@@ -2,6 +2,7 @@
 #include "../common/cuda/common.cuh"
 
 KERNEL fill_strided(void* y, Shape shape, Strides sy, u32 bits, i32 bytes) {
+  afterPrevious();
   for (i64 i = globalThread(); i < shape.count; i += globalThreads()) {
     const i64 at = offsetOf(shape, sy, i);
     if (bytes == 4) static_cast<u32*>(y)[at] = bits;

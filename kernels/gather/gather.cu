@@ -2,6 +2,7 @@
 #include "../common/cuda/common.cuh"
 
 KERNEL gather_dense(const void* table, const i32* ids, void* y, i64 count, i64 rows, i64 width, i64 tableStride, i32 idsSigned, i32 from, i32 to) {
+  afterPrevious();
   const i64 vectors = width >> 3;
   for (i64 i = globalThread(); i < count * vectors; i += globalThreads()) {
     const i64 row = i / vectors, col = (i - row * vectors) * 8;
@@ -13,6 +14,7 @@ KERNEL gather_dense(const void* table, const i32* ids, void* y, i64 count, i64 r
 }
 
 KERNEL gather_strided(const void* table, const i32* ids, void* y, Shape outer, Strides sIds, Strides yOuter, Shape row, Strides tableRow, Strides yRow, i64 rows, i64 tableStride, i32 idsSigned, i32 from, i32 to) {
+  afterPrevious();
   for (i64 i = globalThread(); i < outer.count * row.count; i += globalThreads()) {
     const i64 o = i / row.count, r = i - o * row.count;
     const i32 raw = ids[offsetOf(outer, sIds, o)];

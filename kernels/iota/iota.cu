@@ -2,6 +2,7 @@
 #include "../common/cuda/common.cuh"
 
 KERNEL iota_strided(void* y, Shape shape, Strides sy, i32 dtype, i64 inner, i64 size, double start, double step) {
+  afterPrevious();
   for (i64 i = globalThread(); i < shape.count; i += globalThreads()) {
     const double v = start + step * double(i / inner % size);
     const i64 at = offsetOf(shape, sy, i);

@@ -11,6 +11,7 @@ struct Pairs { Pair p[maxPairs]; i32 count, pad; };
  * elsewhere. Either may be left out (aRows = 0, N = 0). Eight elements a thread; rest is a multiple of 8.
  */
 KERNEL lora_pack(Pairs pairs, void* a, void* b, i64 aRows, i64 K, i64 N, i64 rest, i64 ldB, i32 to) {
+  afterPrevious();
   const i64 aChunks = (K + 7) / 8, bChunks = rest / 8, aItems = aRows * aChunks;
   for (i64 g = globalThread(); g < aItems + N * bChunks; g += globalThreads()) {
     float v[8] = {};
@@ -45,6 +46,7 @@ struct Cuts { Cut p[maxPairs]; i32 count, pad; };
 
 /** The gradients of each pair out of the joint ones: a [R, K], b [N, R] (whose blocks off the diagonal mean nothing); db is scaled. */
 KERNEL lora_unpack(Cuts cuts, const float* a, const float* b, i64 R, i64 K, i64 N) {
+  afterPrevious();
   for (i64 g = globalThread(); g < R * K + N * R; g += globalThreads()) {
     const bool first = g < R * K;
     const i64 h = first ? g : g - R * K, width = first ? K : R, row = h / width, c = h - row * width;
@@ -61,6 +63,7 @@ KERNEL lora_unpack(Cuts cuts, const float* a, const float* b, i64 R, i64 K, i64 
 
 /** out [M, ld] = [x (K columns), h (R), zeros (rest − R)], rest ≥ R columns behind x. wide: 8 elements a thread. */
 KERNEL lora_widen(const void* x, const void* h, void* out, i64 M, i64 K, i64 R, i64 rest, i64 xPitch, i64 hPitch, i64 ld, i32 dtype, i32 wide) {
+  afterPrevious();
   const int step = wide ? 8 : 1;
   const i64 columns = (K + rest) / step;
   for (i64 g = globalThread(); g < M * columns; g += globalThreads()) {

@@ -3,6 +3,7 @@
 #include "../common/cuda/common.cuh"
 
 KERNEL matmul_tile(const void* a, const void* b, const void* c, void* y, Shape batch, Strides aBatch, Strides bBatch, Strides cBatch, Strides yBatch, i32 m, i32 n, i32 k, i64 aRow, i64 aCol, i64 bRow, i64 bCol, i64 cRow, i64 cCol, i64 yRow, i64 yCol, float alpha, float beta, i32 ta, i32 tb, i32 tc, i32 ty) {
+  afterPrevious();
   constexpr int tile = 64, depth = 16;
   __shared__ float as[depth][tile + 4];
   __shared__ float bs[depth][tile + 4];

@@ -13,6 +13,7 @@ DEVICE u32 search4(float x, float bound, float b7, float b3, float b11) {
 }
 
 KERNEL __launch_bounds__(256) quantize4_blocks(const void* x, const float* offset, u8* codes, float* absmax, i64 n, i32 shift, i32 dtype, i32 fp4) {
+  afterPrevious();
   const int lane = threadIdx.x & 31;
   const float* bounds = fp4 ? fp4Bounds : nf4Bounds;
   const float bound = bounds[lane < 15 ? lane : 14], b7 = bounds[7], b3 = bounds[3], b11 = bounds[11];
@@ -49,6 +50,7 @@ KERNEL __launch_bounds__(256) quantize4_blocks(const void* x, const float* offse
 
 /** Blocks firstBlock … of `size` elements, the last one perhaps short. bits 4 or 8. */
 KERNEL quantize_any(const void* x, const float* codebook, const float* offset, u8* codes, float* absmax, i64 n, i64 size, i64 firstBlock, i32 dtype, i32 bits, i32 fp4) {
+  afterPrevious();
   __shared__ float scratch[33];
   __shared__ float midpoints[256];
   const float minus = offset ? offset[0] : 0.f;

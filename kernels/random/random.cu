@@ -2,6 +2,7 @@
 #include "../common/cuda/common.cuh"
 
 KERNEL random_strided(const u32* seed, i64 seedStride, void* y, Shape shape, Strides sy, i32 dtype, i32 distribution, u32 site) {
+  afterPrevious();
   const u32 key[4] = {seed[0], seed[seedStride], seed[2 * seedStride], seed[3 * seedStride]};
   for (i64 g = globalThread(); g * 4 < shape.count; g += globalThreads()) {
     const Philox r = philoxGroup(key, site, u32(g));

@@ -19,6 +19,7 @@ DEVICE bool larger(float b, i64 ib, float a, i64 ia) {
 }
 
 KERNEL reduce_rows(const void* x, void* y, Shape kept, Strides xKept, Strides yKept, Shape reduced, Strides xReduced, i32 op, i32 from, i32 to, i32 splits) {
+  afterPrevious();
   __shared__ float scratch[32];
   __shared__ i64 scratchIndex[32];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
@@ -63,6 +64,7 @@ KERNEL reduce_rows(const void* x, void* y, Shape kept, Strides xKept, Strides yK
 
 /** Contiguous rows of floats, 8 elements a load; otherwise as reduce_rows for sums. */
 KERNEL reduce_rows_dense(const void* x, void* y, i64 rows, i64 n, i64 rowStride, i32 op, i32 from, i32 to, i32 splits) {
+  afterPrevious();
   __shared__ float scratch[33];
   for (i64 o = blockIdx.x; o < rows; o += gridDim.x) {
     const i64 vectors = n >> 3, begin = vectors * blockIdx.y / splits, end = vectors * (blockIdx.y + 1) / splits;
@@ -89,6 +91,7 @@ KERNEL reduce_rows_dense(const void* x, void* y, i64 rows, i64 n, i64 rowStride,
 }
 
 KERNEL reduce_columns(const void* x, void* y, Shape kept, Strides xKept, Strides yKept, Shape reduced, Strides xReduced, i32 op, i32 from, i32 to, i32 splits) {
+  afterPrevious();
   for (i64 o = globalThread(); o < kept.count; o += globalThreads()) {
     const i64 base = offsetOf(kept, xKept, o);
     const i64 begin = reduced.count * blockIdx.y / splits, end = reduced.count * (blockIdx.y + 1) / splits;
@@ -114,6 +117,7 @@ KERNEL reduce_columns(const void* x, void* y, Shape kept, Strides xKept, Strides
 }
 
 KERNEL reduce_integers(const void* x, void* y, Shape kept, Strides xKept, Strides yKept, Shape reduced, Strides xReduced, i32 op, i32 dtype) {
+  afterPrevious();
   for (i64 o = globalThread(); o < kept.count; o += globalThreads()) {
     const i64 base = offsetOf(kept, xKept, o);
     i64 acc = 0;

@@ -3,6 +3,7 @@
 #include "../common/cuda/rows.cuh"
 
 KERNEL rms_norm_backward_rows(const void* dy, const void* x, const void* weight, const float* rstd, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow, i32 tdy, i32 tx, i32 tw, i32 wide) {
+  afterPrevious();
   __shared__ float scratch[33];
   for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
     const float scale = rstd[r];
@@ -70,7 +71,8 @@ template <int T, int C> DEVICE void rmsNormBackwardFast(const void* dy, const vo
 }
 // kernels: rms_norm_backward_bf16_1 rms_norm_backward_bf16_4 rms_norm_backward_f16_1 rms_norm_backward_f16_4
 #define RMS_NORM_BACKWARD(name, T, C)                                                                                                                                              \
-  KERNEL name(const void* dy, const void* x, const void* weight, const float* rstd, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow) {                                    \
+  KERNEL name(const void* dy, const void* x, const void* weight, const float* rstd, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow) {                                                     \
+    afterPrevious();                                                                                                                                                                                 \
     rmsNormBackwardFast<T, C>(dy, x, weight, rstd, dx, rows, n, dyRow, xRow, dxRow);                                                                                              \
   }
 RMS_NORM_BACKWARD(rms_norm_backward_bf16_1, BF16, 1)
@@ -80,6 +82,7 @@ RMS_NORM_BACKWARD(rms_norm_backward_f16_4, F16, 4)
 
 /** grid (strips, ⌈n / 2048⌉), 256 threads. Runs before dx is written, since dx may lie over dy. */
 KERNEL rms_norm_weight_strips(const void* dy, const void* x, const float* rstd, float* partial, i64 rows, i64 n, i64 dyRow, i64 xRow, i32 tdy, i32 tx, i32 wide) {
+  afterPrevious();
   const i64 i = i64(blockIdx.y) * 2048 + threadIdx.x * 8;
   if (i >= n) return;
   float acc[8] = {};
@@ -97,6 +100,7 @@ KERNEL rms_norm_weight_strips(const void* dy, const void* x, const float* rstd, 
 }
 
 KERNEL rms_norm_weight_sum(const float* partial, float* dweight, i64 strips, i64 n) {
+  afterPrevious();
   for (i64 i = globalThread(); i < n; i += globalThreads()) {
     float sum = 0.f;
     for (i64 s = 0; s < strips; s++) sum += partial[s * n + i];

@@ -2,6 +2,7 @@
 #include "../common/cuda/rows.cuh"
 
 KERNEL rms_norm_rows(const void* x, const void* weight, void* y, float* rstd, i64 rows, i64 n, i64 xRow, i64 yRow, float eps, i32 tx, i32 tw, i32 wide) {
+  afterPrevious();
   __shared__ float scratch[33];
   for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
     float kept[2][8] = {};
@@ -75,7 +76,7 @@ template <int T, int C> DEVICE void rmsNormFast(const void* x, const void* weigh
 }
 // kernels: rms_norm_bf16_1 rms_norm_bf16_4 rms_norm_f16_1 rms_norm_f16_4
 #define RMS_NORM(name, T, C) \
-  KERNEL name(const void* x, const void* weight, void* y, float* rstd, i64 rows, i64 n, i64 xRow, i64 yRow, float eps) { rmsNormFast<T, C>(x, weight, y, rstd, rows, n, xRow, yRow, eps); }
+  KERNEL name(const void* x, const void* weight, void* y, float* rstd, i64 rows, i64 n, i64 xRow, i64 yRow, float eps) { afterPrevious(); rmsNormFast<T, C>(x, weight, y, rstd, rows, n, xRow, yRow, eps); }
 RMS_NORM(rms_norm_bf16_1, BF16, 1)
 RMS_NORM(rms_norm_bf16_4, BF16, 4)
 RMS_NORM(rms_norm_f16_1, F16, 1)

@@ -3,6 +3,7 @@
 #include "../common/cuda/rows.cuh"
 
 KERNEL rope_heads(const void* x, const float* cosines, const float* sines, const i32* positions, void* y, i32 T, i32 H, i32 D, i32 half, i64 count, i64 xB, i64 xT, i64 xH, i64 yB, i64 yT, i64 yH, i64 pB, i64 pT, i64 cosRow, i64 sinRow, i32 dtype, float sign, i32 wide, i32 copyRest, i32 turned) {
+  afterPrevious();
   const int step = wide ? 8 : 1, chunks = half / step;
   const int rest = copyRest ? D - 2 * half : 0, items = chunks + rest;
   for (i64 g = globalThread(); g < count * items; g += globalThreads()) {

@@ -3,6 +3,7 @@
 #include "../common/cuda/common.cuh"
 
 KERNEL scatter_add(const i32* ids, const void* x, void* y, Shape outer, Strides sIds, Strides xOuter, Shape row, Strides xRow, Strides yRow, i64 rows, i64 yStride, i32 idsSigned, i32 from, i32 to) {
+  afterPrevious();
   __shared__ int matches[256];
   __shared__ int found;
   __shared__ int warpCounts[8];

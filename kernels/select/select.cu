@@ -2,6 +2,7 @@
 #include "../common/cuda/common.cuh"
 
 KERNEL select_strided(const u8* cond, const void* a, const void* b, void* y, Shape shape, Strides sc, Strides sa, Strides sb, Strides sy, i32 bytes) {
+  afterPrevious();
   for (i64 i = globalThread(); i < shape.count; i += globalThreads()) {
     const bool first = cond[offsetOf(shape, sc, i)] != 0;
     const void* from = first ? a : b;

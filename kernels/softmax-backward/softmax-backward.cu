@@ -2,6 +2,7 @@
 #include "../common/cuda/rows.cuh"
 
 KERNEL softmax_backward_rows(const void* dy, const void* y, void* dx, i64 rows, i64 n, i64 dyRow, i64 yRow, i64 dxRow, i32 tdy, i32 ty, i32 wide) {
+  afterPrevious();
   __shared__ float scratch[33];
   for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
     float sum = 0.f;

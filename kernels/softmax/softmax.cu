@@ -2,6 +2,7 @@
 #include "../common/cuda/rows.cuh"
 
 KERNEL softmax_rows(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow, i32 dtype, i32 wide) {
+  afterPrevious();
   __shared__ float scratch[33];
   for (i64 r = blockIdx.x; r < rows; r += gridDim.x) {
     float best = -INFINITY;

@@ -2,6 +2,7 @@
 #include "../common/cuda/rows.cuh"
 
 KERNEL swiglu_backward_rows(const void* dy, const void* x, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow, i32 tdy, i32 tx, i32 wide) {
+  afterPrevious();
   const i64 chunks = (n + 7) / 8;
   for (i64 g = globalThread(); g < rows * chunks; g += globalThreads()) {
     const i64 r = g / chunks, i = (g - r * chunks) * 8;
@@ -42,5 +43,5 @@ template <int T> DEVICE void swigluBackwardFast(const void* dy, const void* x, v
     store8(dx, T, r * dxRow + n + i, up);
   }
 }
-KERNEL __launch_bounds__(256) swiglu_backward_bf16(const void* dy, const void* x, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow) { swigluBackwardFast<BF16>(dy, x, dx, rows, n, dyRow, xRow, dxRow); }
-KERNEL __launch_bounds__(256) swiglu_backward_f16(const void* dy, const void* x, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow) { swigluBackwardFast<F16>(dy, x, dx, rows, n, dyRow, xRow, dxRow); }
+KERNEL __launch_bounds__(256) swiglu_backward_bf16(const void* dy, const void* x, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow) { afterPrevious(); swigluBackwardFast<BF16>(dy, x, dx, rows, n, dyRow, xRow, dxRow); }
+KERNEL __launch_bounds__(256) swiglu_backward_f16(const void* dy, const void* x, void* dx, i64 rows, i64 n, i64 dyRow, i64 xRow, i64 dxRow) { afterPrevious(); swigluBackwardFast<F16>(dy, x, dx, rows, n, dyRow, xRow, dxRow); }

@@ -2,6 +2,7 @@
 #include "../common/cuda/rows.cuh"
 
 KERNEL swiglu_rows(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow, i32 dtype, i32 wide) {
+  afterPrevious();
   const i64 chunks = (n + 7) / 8;
   for (i64 g = globalThread(); g < rows * chunks; g += globalThreads()) {
     const i64 r = g / chunks, i = (g - r * chunks) * 8;
@@ -38,5 +39,5 @@ template <int T> DEVICE void swigluFast(const void* x, void* y, i64 rows, i64 n,
     }
   }
 }
-KERNEL __launch_bounds__(256) swiglu_bf16(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow) { swigluFast<BF16>(x, y, rows, n, xRow, yRow); }
-KERNEL __launch_bounds__(256) swiglu_f16(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow) { swigluFast<F16>(x, y, rows, n, xRow, yRow); }
+KERNEL __launch_bounds__(256) swiglu_bf16(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow) { afterPrevious(); swigluFast<BF16>(x, y, rows, n, xRow, yRow); }
+KERNEL __launch_bounds__(256) swiglu_f16(const void* x, void* y, i64 rows, i64 n, i64 xRow, i64 yRow) { afterPrevious(); swigluFast<F16>(x, y, rows, n, xRow, yRow); }

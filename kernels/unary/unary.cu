@@ -20,6 +20,7 @@ DEVICE double unaryInteger(int op, double x, double p, double q) {
 }
 
 KERNEL unary_dense(const void* x, void* y, i64 n, i32 dtype, i32 op, double p64, double q64) {
+  afterPrevious();
   const float p = float(p64), q = float(q64);
   const i64 vectors = n >> 3;
   for (i64 i = globalThread(); i < vectors; i += globalThreads()) {
@@ -45,6 +46,7 @@ KERNEL unary_dense(const void* x, void* y, i64 n, i32 dtype, i32 op, double p64,
 }
 
 KERNEL unary_strided(const void* x, void* y, Shape shape, Strides sx, Strides sy, i32 dtype, i32 op, double p64, double q64) {
+  afterPrevious();
   const float p = float(p64), q = float(q64);
   for (i64 i = globalThread(); i < shape.count; i += globalThreads()) {
     const i64 ix = offsetOf(shape, sx, i), iy = offsetOf(shape, sy, i);

@@ -161,8 +161,20 @@ void launch(Run& run, Reader& r) {
     }
     if (count == 0) raise(run.env, op, "CUDA_ERROR_NOT_SUPPORTED", "this driver does not tell the parameters of a kernel");
   }
-  const CUresult result = run.cu.launchKernel(f->function, n[0], n[1], n[2], n[3], n[4], n[5], n[6], run.stream->stream,
-                                              mapped ? params : nullptr, mapped || argBytes == 0 ? nullptr : extra);
+  void** listed = mapped ? params : nullptr;
+  void** packed = mapped || argBytes == 0 ? nullptr : extra;
+  CUresult result;
+  if (run.device->overlaps && !run.stream->joined && run.cu.launchKernelEx) {
+    // Every kernel of ours begins with `afterPrevious`, so it may be put in place while the one before it ends.
+    CUlaunchAttribute attribute{};
+    attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attribute.value.flag = 1;
+    const CUlaunchConfig config{n[0], n[1], n[2], n[3], n[4], n[5], n[6], run.stream->stream, &attribute, 1};
+    result = run.cu.launchKernelEx(&config, f->function, listed, packed);
+  } else {
+    result = run.cu.launchKernel(f->function, n[0], n[1], n[2], n[3], n[4], n[5], n[6], run.stream->stream, listed, packed);
+  }
+  run.stream->joined = false;
   noteLaunch(run.device, run.stream, f->name);
   ok(run.env, run.device, op, result);
   if (run.device->syncEachLaunch && !run.stream->capturing)
@@ -310,6 +322,7 @@ Napi::Value submit(const Napi::CallbackInfo& info) {
         Event* event = take<Event>(env, op, "event", body.next<double>(), Kind::Event);
         if (event->device != run.device) raise(env, op, "LOWRANK_BAD_HANDLE", "the event belongs to another device");
         ok(env, run.device, op, run.cu.streamWaitEvent(run.stream->stream, event->event, 0));
+        run.stream->joined = true;
         break;
       }
       case Op::HostToDevice: hostCopy(run, body, true); break;

@@ -27,6 +27,20 @@ using CUhostFn = void(LOWRANK_CUDAAPI*)(void*);
 struct alignas(64) CUtensorMap {
   uint64_t opaque[16];
 };
+struct CUlaunchAttribute {
+  int id;
+  char pad[4];
+  union {
+    char bytes[64];
+    int flag;
+  } value;
+};
+struct CUlaunchConfig {
+  unsigned gridX, gridY, gridZ, blockX, blockY, blockZ, sharedBytes;
+  CUstream stream;
+  CUlaunchAttribute* attributes;
+  unsigned count;
+};
 
 enum : CUresult {
   CUDA_SUCCESS = 0,
@@ -66,6 +80,7 @@ enum : int {
   CU_MEMHOSTALLOC_PORTABLE = 1,
   CU_MEMHOSTALLOC_DEVICEMAP = 2,
   CU_STREAM_CAPTURE_MODE_RELAXED = 2,
+  CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6,
 };
 
 inline void* const CU_LAUNCH_PARAM_END = nullptr;
@@ -127,6 +142,7 @@ inline void* const CU_LAUNCH_PARAM_BUFFER_SIZE = reinterpret_cast<void*>(2);
 
 // Absent on some drivers; what needs them does without.
 #define LOWRANK_CUDA_OPTIONAL(X)                                                                                       \
+  X(launchKernelEx, cuLaunchKernelEx, (const CUlaunchConfig* config, CUfunction function, void** params, void** extra)) \
   X(funcGetParamInfo, cuFuncGetParamInfo, (CUfunction function, size_t index, size_t* offset, size_t* bytes))          \
   X(streamWriteValue32, cuStreamWriteValue32_v2, (CUstream stream, CUdeviceptr at, uint32_t value, unsigned flags))    \
   X(tensorMapEncodeTiled, cuTensorMapEncodeTiled,                                                                      \

@@ -150,6 +150,10 @@ static Napi::Value openDevice(const Napi::CallbackInfo& info) {
     ok(env, device.get(), op, api.ctxSetCurrent(device->context));
     api.deviceGetAttribute(&device->smemOptin, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, device->ordinalDevice);
     const char* sync = std::getenv("LOWRANK_CUDA_SYNC");
+    int major = 0;
+    api.deviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device->ordinalDevice);
+    const char* overlap = std::getenv("LOWRANK_CUDA_OVERLAP");
+    device->overlaps = major >= 9 && !(overlap && std::strcmp(overlap, "0") == 0);
     device->syncEachLaunch = sync && *sync && std::strcmp(sync, "0") != 0;
     device->completer = std::make_unique<Completer>(env, device.get());
   } catch (...) {

@@ -46,6 +46,8 @@ struct Device : Object {
   uint64_t deviceBytes = 0;
   uint64_t hostBytes = 0;
   bool syncEachLaunch = false;
+  /** Launches may begin while the kernel before them ends (programmatic dependent launch: compute capability 9 and later). */
+  bool overlaps = false;
 
   std::unique_ptr<Completer> completer;
   std::map<size_t, std::vector<void*>> stagingFree;
@@ -70,6 +72,8 @@ struct Device : Object {
 struct Stream : Object {
   CUstream stream = nullptr;
   bool capturing = false;
+  /** The stream waits for another one: the next launch comes after all of that. */
+  bool joined = false;
   // The last launches by name, and a word that the device advances after some of them: what lies between is what may have
   // faulted.
   static constexpr uint32_t kRing = 256;

@@ -235,6 +235,7 @@ describe('every call of the driver may fail', () => {
     'cuEventRecord',
     'cuEventSynchronize',
     'cuLaunchKernel',
+    'cuLaunchKernelEx',
     'cuModuleLoadData',
     'cuModuleGetFunction',
     'cuFuncGetAttribute',
@@ -272,6 +273,7 @@ describe('every call of the driver may fail', () => {
       }
     };
     failWith(`${symbol}=1`);
+    if (symbol === 'cuLaunchKernelEx') process.env.FAKE_CUDA_CAPABILITY = '90';
     await expect(work()).rejects.toThrow(/CUDA_ERROR_INVALID_VALUE|CUBLAS_STATUS_NOT_INITIALIZED|cuBLASLt/);
     reset();
     expect(await work()).toBe(160);

@@ -322,6 +322,15 @@ FAKE CUresult cuLaunchKernel(void* f, unsigned gx, unsigned gy, unsigned gz, uns
   }
   return enqueue(s, [=] { emu::launch(*kernel, {gx, gy, gz}, {bx, by, bz}, shared, params.data()); });
 }
+/** The driver's CUlaunchConfig and CUlaunchAttribute. */
+struct LaunchAttribute { int id; char pad[4]; int flag; char rest[60]; };
+struct LaunchConfig { unsigned grid[3], block[3], shared; void* stream; LaunchAttribute* attributes; unsigned count; };
+FAKE CUresult cuLaunchKernelEx(const LaunchConfig* c, void* f, void** params, void** extra) {
+  MAYBE_FAIL(cuLaunchKernelEx);
+  // The one attribute that is asked for: a launch may begin while the one before it ends. Here each ends before the next.
+  if (c->count != 1 || c->attributes->id != 6 || c->attributes->flag != 1) return 1;
+  return cuLaunchKernel(f, c->grid[0], c->grid[1], c->grid[2], c->block[0], c->block[1], c->block[2], c->shared, c->stream, params, extra);
+}
 FAKE CUresult cuLaunchHostFunc(void* s, void (*fn)(void*), void* data) {
   MAYBE_FAIL(cuLaunchHostFunc);
   return enqueue(s, [=] { fn(data); });
