@@ -1,7 +1,7 @@
 /**
  * The conformance suite on whatever GPU is here. `LOWRANK_POISON=1` fills the scratch of products with NaN first: nothing may depend on it.
- * `LOWRANK_MARK=1` zeroes what a product of cuBLASLt is about to write: its kernels store tiles by the bulk copy engine, which compute-sanitizer's
- * initcheck does not take for writes, so that it reports every reader of a product.
+ * `LOWRANK_MARK=1` zeroes what a product of cuBLASLt or attention is about to write: their kernels store tiles by the bulk copy engine, which
+ * compute-sanitizer's initcheck does not take for writes, so that it reports every reader of them.
  */
 
 import { describeBackend } from '@lowrank/testkit';
@@ -20,7 +20,8 @@ console.log(
   `${found.devices.map((d) => d.name).join(', ')}; driver for CUDA ${found.driver.version}; cuBLASLt ${found.blas.ok ? found.blas.version : found.blas.reason}`,
 );
 let current: CudaDevice | undefined;
-if (process.env.LOWRANK_MARK === '1') {
+const marks = process.env.LOWRANK_MARK === '1';
+if (marks) {
   const { run: product } = GemmPlans.prototype;
   GemmPlans.prototype.run = function (gemm: Gemm) {
     if (gemm.beta === 0) current!.fill(gemm.d.view, 0);
@@ -34,7 +35,17 @@ describeBackend({
     current = device;
     if (process.env.LOWRANK_POISON === '1')
       for (const range of [device.blasWorkspace, device.partials]) device.commands.fill(range, 0xffffffff, 4);
-    return backendOn(device);
+    const backend = backendOn(device);
+    const { attention } = backend.fused;
+    if (!marks || !attention) return backend;
+    const marked: typeof attention = {
+      ...attention,
+      run: (call) => {
+        device.fill(call.outputs.y, 0);
+        attention.run(call);
+      },
+    };
+    return { ...backend, fused: { ...backend.fused, attention: marked } };
   },
 });
 await run();
