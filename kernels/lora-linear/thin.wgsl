@@ -1,6 +1,6 @@
 // Products with few columns, y = scale · x · pᵀ for p [n, k], one for each of up to three pairs of a group: their x and y are columns of the
-// same tensors. A workgroup takes 16 × 16 of y: 16 slices of 16 invocations walk the inner axis side by side, 4 × 4 each, and their sums
-// are added up in order.
+// same tensors. A workgroup takes 4 · BLOCKS × 16 of y: slices of 4 · BLOCKS invocations walk the inner axis side by side, 4 × 4 each, two rounds at
+// a time while all of both is there, so that loads are under way together; the slices' sums are added up in order.
 #include "common/wgsl/numbers.wgsl"
 #include "common/wgsl/operand.wgsl" (N = y)
 #include "common/wgsl/store-quad.wgsl" (N = y)
@@ -32,12 +32,16 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> P: Params;
 
+const row_blocks = $(BLOCKS)u;
+const slices = 64u / row_blocks;
+const step = 4u * slices;
 var<workgroup> partial: array<vec4<f32>, 1024>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) id: u32) {
   let pair = P.pairs[group.z];
-  let row = group.x * 16u + (id / 4u) % 4u * 4u;
+  let row0 = group.x * 4u * row_blocks;
+  let row = row0 + (id / 4u) % row_blocks * 4u;
   let column = group.y * 16u + id % 4u * 4u;
   if group.y * 16u >= pair.n {
     return;
@@ -45,7 +49,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #for i in 0..4
   var sum_$(i) = vec4<f32>();
 #endfor
-  for (var k = id / 16u * 4u; k < pair.k; k += 64u) {
+  var k = id / (4u * row_blocks) * 4u;
+  if row + 4u <= P.m && column + 4u <= pair.n {
+    for (; k + step + 4u <= pair.k; k += 2u * step) {
+      var b0: mat4x4<f32>;
+      var b1: mat4x4<f32>;
+#for i in 0..$(PAIRS)
+      if group.z == $(i)u {
+        b0 = p$(i)_whole(pair.p_offset, column, k, pair.p_row, pair.p_k);
+        b1 = p$(i)_whole(pair.p_offset, column, k + step, pair.p_row, pair.p_k);
+      }
+#endfor
+      let a0 = x_whole(pair.x_offset, row, k, P.x_row, 1u);
+      let a1 = x_whole(pair.x_offset, row, k + step, P.x_row, 1u);
+#for r in 0..2
+#for u in 0..4
+#for i in 0..4
+      sum_$(i) = fma(vec4<f32>(a$(r)[$(u)][$(i)]), b$(r)[$(u)], sum_$(i));
+#endfor
+#endfor
+#endfor
+    }
+  }
+  for (; k < pair.k; k += step) {
     let a = x_block(pair.x_offset, row, P.m, k, pair.k, P.x_row, 1u);
     var b: mat4x4<f32>;
 #for i in 0..$(PAIRS)
@@ -63,12 +89,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   partial[id * 4u + $(i)u] = sum_$(i);
 #endfor
   workgroupBarrier();
-  if id < 64u {
+  if id < 16u * row_blocks {
     var sum = partial[id];
-    for (var slice = 1u; slice < 16u; slice++) {
-      sum += partial[slice * 64u + id];
+    for (var slice = 1u; slice < slices; slice++) {
+      sum += partial[slice * 16u * row_blocks + id];
     }
-    let y_row = group.x * 16u + id / 16u * 4u + id % 4u;
+    let y_row = row0 + id / 16u * 4u + id % 4u;
     let y_column = group.y * 16u + (id / 4u) % 4u * 4u;
     if y_row < P.m && y_column < pair.n {
       y_put_quad(pair.y_offset + y_row * pair.y_row + y_column, pair.scale * sum, min(4u, pair.n - y_column), 1u);

@@ -7,6 +7,8 @@ import { accessOf, type Matrix, storeOf } from './tiles.ts';
 export const mostPairs = 3;
 /** Ranks from which usual tiles do better. */
 const mostRank = 32;
+/** Workgroups of a thin product that keep a large device busy: four of its processors' own number. */
+const manyGroups = 512;
 /** Rows of a range of the gradients: eight rounds of a workgroup. */
 const rangeRows = 512;
 
@@ -77,12 +79,20 @@ export function thinProducts(launcher: Launcher, op: string, m: number, group: r
         .u32(0, 0, 0);
   }
   params.u32(m, first.x.row);
-  const defines: Record<string, string | number> = { PAIRS: group.length, x_MODE: 'inner', y_STORE: store.mode };
+  const columns = Math.ceil(Math.max(...group.map((g) => g.n)) / 16);
+  // Few rows a workgroup where there are few: more of them, and shorter walks.
+  const groups = (blocks: number) => Math.ceil(m / (4 * blocks));
+  const BLOCKS = [4, 2].find((blocks) => groups(blocks) * columns * group.length >= manyGroups) ?? 1;
+  const defines: Record<string, string | number> = {
+    PAIRS: group.length,
+    BLOCKS,
+    x_MODE: 'inner',
+    y_STORE: store.mode,
+  };
   group.forEach((_, i) => {
     defines[`p${i}_MODE`] = accessOf(first.p).mode;
   });
-  const columns = Math.max(...group.map((g) => g.n));
-  launcher.launch(bound, 'lora-linear/thin.wgsl', defines, Math.ceil(m / 16), Math.ceil(columns / 16), group.length);
+  launcher.launch(bound, 'lora-linear/thin.wgsl', defines, groups(BLOCKS), columns, group.length);
 }
 
 /** A view from the first byte of several on one buffer to the last. */
@@ -146,12 +156,17 @@ export function thinGradients(
       params.u32(elements(pair.g, gAt, views.g), pair.g.row, rows, xAt, x.row, columns, starts[i]!, 0);
     else
       params.u32(
-        ...[elements(pair.dy, dAt, views.d), pair.dy.row, rows],
-        ...[elements(pair.h, hAt, views.h), pair.h.row, columns, starts[i] ?? 0, 0],
+        ...[elements(pair.h, hAt, views.h), pair.h.row, columns],
+        ...[elements(pair.dy, dAt, views.d), pair.dy.row, rows, starts[i] ?? 0, 0],
       );
   }
   params.u32(m, splits, range, size);
-  const tiles = Math.max(...shapes.map(([rows, columns]) => Math.ceil(rows / 16) * Math.ceil(columns / 16)));
+  const tiles = Math.max(
+    ...shapes.map(([rows, columns], i) => {
+      const [high, wide] = i < group.length ? [rows, columns] : [columns, rows];
+      return Math.ceil(high / 16) * Math.ceil(wide / 32);
+    }),
+  );
   const modes = { g_MODE: 'outer', x_MODE: 'outer', d_MODE: 'outer', h_MODE: 'outer' };
   const file = 'lora-linear-backward/thin.wgsl';
   launcher.launch(bound, file, { PAIRS: group.length, ...modes }, tiles, 1, shapes.length * splits);
