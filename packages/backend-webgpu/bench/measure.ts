@@ -48,8 +48,17 @@ export class Bench {
   readonly #facts: object;
   /** Milliseconds of the first call of each, compiling and all. */
   readonly #first = new Map<string, number>();
-  /** Calls are made once, and nothing is measured: drivers run a pipeline before it is optimised, and put the better one in its place later. */
-  compiling = false;
+  /** Of each: its error against f64, once measured, and the median of the pass before. */
+  readonly #errors = new Map<string, number>();
+  readonly #before = new Map<string, number>();
+  readonly #settled = new Set<string>();
+  /**
+   * Drivers run a pipeline before it is optimised, and put the better one in its place later, some seconds where many wait. So everything is
+   * called once first (`compile`), and then measured in passes until it takes what it took in the pass before (`settle`), or in any case (`last`).
+   */
+  pass: 'compile' | 'settle' | 'last' = 'last';
+  /** Something was measured in this pass that has not settled. */
+  open = 0;
   #site = 0;
 
   static async open(
@@ -152,7 +161,7 @@ export class Bench {
     const { backend } = this;
     const variant = work.variant === undefined ? {} : { variant: work.variant };
     const key = `${name} ${work.variant ?? ''}`;
-    if (this.compiling) {
+    if (this.pass === 'compile') {
       const began = performance.now();
       // what fails here fails again, and is told then
       await Promise.resolve()
@@ -161,10 +170,11 @@ export class Bench {
       this.#first.set(key, round(performance.now() - began));
       return;
     }
+    if (this.#settled.has(key)) return;
     try {
       run();
       await backend.synchronize();
-      const error = await work.check?.();
+      if (work.check && !this.#errors.has(key)) this.#errors.set(key, await work.check());
       const clock = async (n: number) => {
         const t = performance.now();
         for (let i = 0; i < n; i++) run();
@@ -183,6 +193,14 @@ export class Bench {
         samples.push(stamps ? (await backend.gpuTime(many)) / calls / 1e3 : (await clock(calls)) * 1e3);
       samples.sort((a, b) => a - b);
       const [fastest, median, slowest] = [samples[0]!, samples[4]!, samples[8]!];
+      const before = this.#before.get(key);
+      this.#before.set(key, median);
+      if (this.pass === 'settle' && !(before !== undefined && Math.abs(median / before - 1) < 0.04)) {
+        this.open++;
+        return;
+      }
+      this.#settled.add(key);
+      const error = this.#errors.get(key);
       this.add({
         name,
         ...variant,
@@ -194,11 +212,13 @@ export class Bench {
         calls,
         timer: stamps ? 'timestamps' : 'clock',
         firstMilliseconds: this.#first.get(key),
+        ...(before !== undefined && { passBefore: round(before) }),
         ...(work.flops && { teraflops: round(work.flops / median / 1e6) }),
         ...(work.bytes && { gigabytesPerSecond: round(work.bytes / median / 1e3) }),
         ...(error !== undefined && { error: round(error) }),
       });
     } catch (error) {
+      this.#settled.add(key);
       this.add({ name, ...variant, failed: String(error).slice(0, 600) });
     }
   }
