@@ -5,7 +5,7 @@ import { growths } from '../growth.ts';
 import { type BenchRecord, type Measured, readRecords } from '../record.ts';
 import { checksText } from './checks.ts';
 import { shortName, statusWord } from './format.ts';
-import { kernelLosses, kernelTable, newestKernels } from './kernels.ts';
+import { kernelLosses, kernelTable, newestKernels, webGpuKernels, webGpuLosses, webGpuTable } from './kernels.ts';
 import { byOp, growthTable, loadTable, losses, methodWords, opsTable, qualityLines, qualityTable } from './markdown.ts';
 import { type PlotFile, plotsOf, seriesPoints } from './plots.ts';
 import { besideQuoted } from './quoted.ts';
@@ -78,6 +78,7 @@ export function machineSection({ name, records, lines }: Machine): Section {
     });
 
   const kernels = newestKernels(lines.flatMap((l) => l.kernels));
+  const onWebGpu = webGpuKernels(lines.flatMap((l) => l.kernels));
   const steps = newestSteps(
     records.filter((r): r is Measured => r.status === 'ok' && r.suite === 'train' && r.marks.length === 0),
     lines.flatMap((l) => l.steps),
@@ -100,8 +101,9 @@ export function machineSection({ name, records, lines }: Machine): Section {
       / recompute (none|.*call by call)$/.test(r.case) &&
       !points.has(r.case),
   );
-  const behind = [...losses(told), ...beside.losses, ...kernelLosses(kernels)];
-  const compared = told.some((r) => r.contender.kind === 'peer') || beside.text || kernels.some((k) => k.now.goal);
+  const behind = [...losses(told), ...beside.losses, ...kernelLosses(kernels), ...webGpuLosses(onWebGpu)];
+  const compared =
+    told.some((r) => r.contender.kind === 'peer') || beside.text || [...kernels, ...onWebGpu].some((k) => k.now.goal);
   const commands = unique([
     ...records.map((r) => r.command.replace(/ --(out|html) \S+/g, '')),
     ...lines.flatMap((l) => [...l.kernels, ...l.steps].map((x) => `${x.command}  # packed by scripts/gpu/pack.mjs`)),
@@ -134,6 +136,13 @@ export function machineSection({ name, records, lines }: Machine): Section {
           '### Kernels',
           'At the sizes of an 8B model, timed by device events within a graph, operands rotating through four times the L2.',
           kernelTable(kernels),
+        ]
+      : []),
+    ...(onWebGpu.length
+      ? [
+          '### Kernels through WebGPU',
+          'By timestamps around some calls one after another, from Node through Dawn; other libraries by the clock, through the same Dawn. Products and weights are 4096 × 4096, attention is causal, 4×32×2048×128.',
+          webGpuTable(onWebGpu),
         ]
       : []),
     ...(checks ? ['### Checked beside speed', checks] : []),

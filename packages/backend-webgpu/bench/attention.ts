@@ -68,15 +68,22 @@ export async function attention(bench: Bench, small: boolean, withVariants: bool
     const forward = () => fused.attention.run({ inputs: { q, k, v }, outputs: { y, lse }, attrs });
     const backward = () =>
       fused.attentionBackward.run({ inputs: { dy, q, k, v, y, lse }, outputs: { dq, dk, dv }, attrs, workspace });
+    /** Of f16 alone: TFLOP/s on an H200. */
+    const goal = (rate: number) => (dtype === 'f16' ? { goal: rate } : {});
     const before = use.attention;
     const others = dtype === 'f16' && before ? attentionVariants : [];
     const kinds = withVariants ? others : [undefined];
     for (const variant of kinds) {
       if (variant) use.attention = variant;
       const named = variant && { variant };
-      await bench.time(`attention ${dtype}`, forward, { flops, check, ...named });
+      await bench.time(`attention ${dtype}`, forward, { flops, check, ...goal(80), ...named });
       if (bench.wants(`attentionBackward ${dtype}`)) forward();
-      await bench.time(`attentionBackward ${dtype}`, backward, { flops: 2.5 * flops, check: checkBackward, ...named });
+      await bench.time(`attentionBackward ${dtype}`, backward, {
+        flops: 2.5 * flops,
+        check: checkBackward,
+        ...goal(50),
+        ...named,
+      });
       use.attention = before;
     }
     bench.free(q, k, v, dy, y, dq, dk, dv, lse, workspace);

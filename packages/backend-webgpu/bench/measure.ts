@@ -29,6 +29,8 @@ export interface Records {
 export interface Work {
   readonly flops?: number;
   readonly bytes?: number;
+  /** TFLOP/s where `flops` is given, else GB/s, that the kernel is to reach; recorded as microseconds. */
+  readonly goal?: number | undefined;
   /** The error against f64, measured before the time. */
   readonly check?: () => Promise<number>;
   /** A variant that is tried, which is no record of the kernel in use. */
@@ -215,6 +217,7 @@ export class Bench {
         ...(before !== undefined && { passBefore: round(before) }),
         ...(work.flops && { teraflops: round(work.flops / median / 1e6) }),
         ...(work.bytes && { gigabytesPerSecond: round(work.bytes / median / 1e3) }),
+        ...(work.goal && { goal: round(work.flops ? work.flops / work.goal / 1e6 : work.bytes! / work.goal / 1e3) }),
         ...(error !== undefined && { error: round(error) }),
       });
     } catch (error) {

@@ -5,6 +5,8 @@ import { type Bench, relativeError } from './measure.ts';
 
 type Float = 'f32' | 'f16' | 'bf16';
 const dtypes: readonly Float[] = ['f32', 'f16', 'bf16'];
+/** TFLOP/s that products are to reach on an H200; f16 without subgroup matrices apart. */
+const goals = { f32: 48, f16: 200, bf16: 48, portable: 55 } as const;
 /** How a and b lie: rows or columns side by side. */
 const kinds = [
   ['NN', false, false],
@@ -52,7 +54,7 @@ export async function products(bench: Bench, n: number, tiles?: 'matrix' | 'port
         await bench.time(`matmul ${dtype} ${kind}${variant ? '' : without}`, run(left, right), {
           flops,
           check: check(left, right),
-          ...(variant && { variant }),
+          ...(variant ? { variant } : { goal: goals[without ? 'portable' : dtype] }),
         });
     };
     if (!tiles) await measure(kinds);
@@ -124,7 +126,7 @@ export async function quantized(bench: Bench, n: number, withVariants: boolean):
       await bench.time(
         `dequantize nf4 ${dtype}`,
         () => fused.dequantize.run({ inputs: { weight }, outputs: { y }, attrs: { ...attrs, dtype } }),
-        { bytes: n * n * (0.5 + 4 / 64 + (dtype === 'f32' ? 4 : 2)) },
+        { bytes: n * n * (0.5 + 4 / 64 + (dtype === 'f32' ? 4 : 2)), goal: 2000 },
       );
     const x = bench.random([n, n], dtype);
     const before = use.apart;
@@ -139,7 +141,7 @@ export async function quantized(bench: Bench, n: number, withVariants: boolean):
           await bench.time(
             `quantMatmul nf4 ${dtype}${transposed ? ' transposed' : ''}${rows === n ? '' : `, ${rows} rows`}`,
             () => fused.quantMatmul.run({ inputs, outputs: { y: some(y, rows) }, attrs: { ...attrs, transposed } }),
-            { flops: 2 * rows * n ** 2, ...(variant && { variant }) },
+            { flops: 2 * rows * n ** 2, ...(variant ? { variant } : { goal: goals[dtype] }) },
           );
           use.apart = before;
         }
