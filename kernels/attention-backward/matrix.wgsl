@@ -1,5 +1,6 @@
 // As attention-backward.wgsl, on subgroup matrices: f16, rows a multiple of 64, columns of 32, width 16 · DK. Four subgroups of 16 rows walk the
-// columns by 32, whose c and e lie in workgroup memory. One result a dispatch, which leaves registers for the rows of a and b. FOR query: a: q, b: dy, c: k, e: v, and u: dq. FOR key: a: k, c: q, e: dy, and with b: v, u: dk; without (OF weights) u: dv.
+// columns by 32, whose c and e lie in workgroup memory. One result a dispatch, which leaves registers for the rows of a and b. FOR query: a: q, b: dy, c: k, e: v, and u: dq. FOR key: a: k, c: q, e: dy, and with b: v, u: dk; without (OF weights) u: dv. SPLIT: a workgroup takes one query head of those that share a key head; u are f32 sums [query heads a key head, …], one
+// after another.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -46,7 +47,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let half = lane % 2u;
   let at_scores = subgroup * 576u + row * 36u + half * 16u;
   let at_factors = subgroup * 80u + row * 5u + half * 2u;
+#if SPLIT
+  let row_head = group.y / P.group;
+#else
   let row_head = group.y;
+#endif
   // The columns that meet any row.
   clear_range(id);
 #if FOR == query
@@ -58,8 +63,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     widen(vec2<i32>(own_bounds));
   }
 #else
+#if SPLIT
+  let heads_from = group.y;
+  let heads_to = heads_from + 1u;
+#else
   let heads_from = group.y * P.group;
   let heads_to = heads_from + P.group;
+#endif
   for (var query = id; query < P.queries; query += $(THREADS)u) {
     let b = bounds(batch, query);
     if b.x < b.y && b.x < block0 + 64u && b.y > block0 {
@@ -158,7 +168,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let out_scale = 1.0;
 #endif
   let from_scores = subgroup * 576u + row * 36u + half * 8u;
-  let u_base = P.u_offset + batch * P.u_strides.x + (row0 + row) * P.u_strides.y + row_head * P.u_strides.z;
+#if SPLIT
+  let u_start = P.u_offset + (group.y % P.group) * P.batches * P.u_strides.x;
+#else
+  let u_start = P.u_offset;
+#endif
+  let u_base = u_start + batch * P.u_strides.x + (row0 + row) * P.u_strides.y + row_head * P.u_strides.z;
 #for d in 0..$(DK)
   subgroupMatrixStore<row_major>(&scores, subgroup * 576u, u_$(d), 36u);
   workgroupBarrier();

@@ -121,7 +121,7 @@ export function createBackend(
     fused: {
       ...rowOps(launcher),
       ...quantOps(launcher, scratches),
-      ...attentionOps(launcher),
+      ...attentionOps(launcher, scratches),
       ...loraOps(launcher, scratches),
     },
     record: {

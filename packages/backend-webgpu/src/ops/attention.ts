@@ -9,15 +9,20 @@ import {
   type View,
 } from '@lowrank/kernels';
 import type { Arg, Bound, Launcher } from '../gpu/launcher.ts';
+import type { Scratch, Scratches } from '../gpu/scratch.ts';
 import type { Defines } from '../gpu/source.ts';
+import { elementwise } from '../gpu/strided.ts';
 import { type AttentionVariant, matrixMemories } from '../gpu/variants.ts';
 import { accessOf, storeOf } from './tiles.ts';
 
 const maxWidth = 256;
+/** Workgroups that keep a large device busy: four of its processors' own number. */
+const manyGroups = 512;
 
 /** Attention by tiles, forward and backward. */
 export function attentionOps(
   launcher: Launcher,
+  scratch: Scratches,
 ): Pick<NonNullable<Backend['fused']>, 'attention' | 'attentionBackward'> {
   return {
     attention: {
@@ -30,7 +35,7 @@ export function attentionOps(
         const [b, t, h] = q.shape as [number, number, number, number];
         return (b * h * t + b * t) * 8;
       },
-      run: ({ inputs, outputs, attrs, workspace }) => backward(launcher, inputs, outputs, attrs, workspace),
+      run: ({ inputs, outputs, attrs, workspace }) => backward(launcher, scratch, inputs, outputs, attrs, workspace),
     },
   };
 }
@@ -185,6 +190,7 @@ function forward(
 
 function backward(
   launcher: Launcher,
+  scratch: Scratches,
   { dy, q, k, v, y, lse, starts, ends }: AttentionBackward['inputs'],
   { dq, dk, dv }: AttentionBackward['outputs'],
   attrs: AttentionBackward['attrs'],
@@ -198,9 +204,9 @@ function backward(
   const words = [b, hq, tq, tk, d, hq / hkv] as const;
   const shared = { z, words, scale: attrs.scale, width: d };
   if (sizeOf(q.shape) > 0)
-    gradient(launcher, { ...shared, FOR: 'query', rows: tq, heads: hq, a: q, b: dy, c: k, e: v, u: dq });
+    gradient(launcher, scratch, { ...shared, FOR: 'query', rows: tq, heads: hq, a: q, b: dy, c: k, e: v, u: dq });
   if (sizeOf(k.shape) > 0)
-    gradient(launcher, { ...shared, FOR: 'key', rows: tk, heads: hkv, a: k, b: v, c: q, e: dy, u: dk, x: dv });
+    gradient(launcher, scratch, { ...shared, FOR: 'key', rows: tk, heads: hkv, a: k, b: v, c: q, e: dy, u: dk, x: dv });
 }
 
 function prepare(
@@ -255,18 +261,50 @@ interface Gradient {
   readonly width: number;
 }
 
-function gradient(launcher: Launcher, g: Gradient): void {
+function gradient(launcher: Launcher, { sums, gradients }: Scratches, g: Gradient): void {
   const writes = g.x ? [g.u, g.x] : [g.u];
   const columns = g.FOR === 'query' ? g.words[3] : g.words[2];
   const kind = matrixKind(launcher, [g.a, g.b, g.c, g.e], [...writes, g.z], g.rows, columns, g.width);
-  if (kind) {
-    const { x, ...one } = g;
-    enqueue(launcher, { ...one, OF: 'gradients' }, kind);
-    if (x) enqueue(launcher, { ...one, u: x, OF: 'weights' }, kind);
-  } else enqueue(launcher, g, kind);
+  if (!kind) {
+    enqueue(launcher, g, kind);
+    return;
+  }
+  const { x, ...one } = g;
+  const [batches, , , , , group] = g.words;
+  const few = g.FOR === 'key' && group > 1 && (g.rows / 64) * g.heads * batches < manyGroups;
+  const run = few ? splitByHead : enqueue;
+  run(launcher, { ...one, OF: 'gradients' }, kind, sums);
+  // In another buffer, so that it need not wait.
+  if (x) run(launcher, { ...one, u: x, OF: 'weights' }, kind, gradients);
 }
 
-function enqueue(launcher: Launcher, g: Gradient & { readonly OF?: string }, kind: AttentionVariant | undefined): void {
+/** dk or dv by query heads, which are added up in order: for few key heads, where a workgroup each would leave a device idle. */
+function splitByHead(
+  launcher: Launcher,
+  g: Gradient & { readonly OF: string },
+  kind: AttentionVariant,
+  scratch: Scratch,
+): void {
+  const { shape } = g.u;
+  const [size, group] = [sizeOf(shape), g.words[5]];
+  const sums: View = { ...specOf(shape, 'f32'), buffer: scratch.take(group * size * 4), byteOffset: 0 };
+  enqueue(launcher, { ...g, u: sums, heads: g.heads * group, SPLIT: true }, kind);
+  elementwise(launcher, {
+    op: 'attentionBackward',
+    file: 'matmul/combine.wgsl',
+    shape,
+    y: { view: g.u },
+    a: { view: sums, reach: (group - 1) * size },
+    defines: { ADDS: false },
+    words: { u0: group, u1: size, f0: 1 },
+  });
+}
+
+function enqueue(
+  launcher: Launcher,
+  g: Gradient & { readonly OF?: string; readonly SPLIT?: boolean },
+  kind: AttentionVariant | undefined,
+): void {
   const read = kind ? vectorArg : readArg;
   const R = g.FOR === 'query' ? 4 : 2;
   const chunk = 8 * 2 * 4 * R + 8 * 16; // chunks of 8: a and b by 4 · R vectors, c and e by 8
@@ -285,7 +323,7 @@ function enqueue(launcher: Launcher, g: Gradient & { readonly OF?: string }, kin
     .f32(g.scale);
   const common = { FOR: g.FOR, u_STORE: store(g.u).mode, x_STORE: g.x ? store(g.x).mode : 'each' };
   if (kind) {
-    const defines = { ...common, OF: g.OF!, ...matrixDefines(launcher, g.width) };
+    const defines = { ...common, OF: g.OF!, SPLIT: g.SPLIT ?? false, ...matrixDefines(launcher, g.width) };
     launcher.launch(bound, 'attention-backward/matrix.wgsl', defines, g.rows / 64, g.heads, g.words[0]);
     return;
   }
