@@ -31,6 +31,14 @@ export const cases = defineCases<Matmul>(
     product(129, 257, 65),
     product(130, 576, 192, ['f32']),
     product(17, 1021, 3, ['f32']),
+    // Tall and thin, as a pair's first product.
+    product(261, 300, 12),
+    {
+      name: '258×257×20, b transposed, alpha',
+      inputs: { a: t([258, 257]), b: t([257, 20], { layout: 'transposed' }) },
+      attrs: { alpha: -0.5 },
+    },
+    { name: '300×256×3 from slices', inputs: { a: t([300, 256], { layout: 'sliced' }), b: t([256, 3]) }, attrs: {} },
     // On vectors of eight: what kernels on matrices take.
     ...(['contiguous', 'transposed'] as const).flatMap((first) =>
       (['contiguous', 'transposed'] as const).map((second) => ({

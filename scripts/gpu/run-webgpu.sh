@@ -6,7 +6,8 @@
 #   run.sh                    conformance of every variant, then faults, then measurements alone
 #   run.sh conformance [V …]  variants: auto, robust, portable, or features joined by commas; all at once, since the host compiles most of the time
 #   run.sh faults             out of memory; 50 processes that end with work in flight
-#   run.sh kernels | variants | peers | steps
+#   run.sh kernels [PART …] | variants [PART …]   those whose names have a part
+#   run.sh peers | steps
 #   run.sh NAME …             NAME.mjs from this folder
 # Every part has a limit, and one that fails does not stop the next. LOWRANK_SMALL=1 tries all of it at sizes for a device in software.
 # gl/*.deb beside this file, where there are any, are unpacked first: a Vulkan loader for machines that have only the driver.
@@ -105,15 +106,15 @@ faults() {
 
 kernels() {
   local how=(--size="$size" --out="$out/kernels.jsonl" --variants-out="$out/variants.jsonl")
-  program 75 ops "${how[@]}"
+  program 75 ops "${how[@]}" "$@"
   program 25 ops "${how[@]}" --no-matrix 'matmul f16'
 }
-variants() { program 90 ops --size="$size" --variants-only --variants-out="$out/variants.jsonl"; }
+variants() { program 90 ops --size="$size" --variants-only --variants-out="$out/variants.jsonl" "$@"; }
 peers() { program 30 peers --size="$size" --out="$out/kernels.jsonl"; }
 steps() {
   local how=(--backend webgpu --dtype f16 --out "$out/steps.jsonl" --profile "$out/profile.jsonl")
   # Drivers run a pipeline before it is optimised: the first steps do not count.
-  how+=(--steps 80 --last 20)
+  how+=(--steps 140 --last 30)
   [ -n "$small" ] && how+=(--layers 1 --batch 1 --length 16 --vocabulary 512 --steps 3 --last 1)
   program 50 steps-main "${how[@]}" --cases smol-qlora-8x512
   program 50 steps-main "${how[@]}" --cases 1b-qlora-1x512
@@ -130,7 +131,7 @@ case "${1:-all}" in
     variants
     ;;
   conformance) shift; conformance "$@" ;;
-  faults | kernels | variants | peers | steps) "$1" ;;
+  faults | kernels | variants | peers | steps) part="$1"; shift; "$part" "$@" ;;
   *) name="$1"; shift; program 600 "$name" "$@" ;;
 esac
 rm -rf "$work"

@@ -4,6 +4,8 @@ import { adapterFacts, findAdapter, openDevice, type WebGpuOptions } from '../sr
 import { createBackend, type WebGpuBackend } from '../src/backend.ts';
 import { wgsl } from '../src/generated/wgsl.ts';
 import type { Launcher } from '../src/gpu/launcher.ts';
+import type { WebGpuMemory } from '../src/gpu/memory.ts';
+import { Scratch } from '../src/gpu/scratch.ts';
 import { tryHalf } from '../src/half.ts';
 import { tryMatrices } from '../src/probe.ts';
 
@@ -44,6 +46,8 @@ export interface Work {
 export class Bench {
   readonly backend: WebGpuBackend;
   readonly launcher: Launcher;
+  /** For kernels that are called by themselves. */
+  readonly scratch: Scratch;
   readonly #records: Records;
   readonly #seed: View;
   readonly #filters: readonly string[];
@@ -81,6 +85,7 @@ export class Bench {
   private constructor(backend: WebGpuBackend, launcher: Launcher, records: Records, filters: readonly string[]) {
     this.backend = backend;
     this.launcher = launcher;
+    this.scratch = new Scratch(backend.memory as WebGpuMemory);
     this.#records = records;
     this.#filters = filters;
     this.#seed = this.empty([4], 'u32');

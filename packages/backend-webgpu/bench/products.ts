@@ -1,6 +1,15 @@
 import { nf4Codebook, type View } from '@lowrank/kernels';
 import { type MatrixTile, matrixMemories, type TileShape } from '../src/gpu/variants.ts';
-import { largeTiles, matrixCandidates, matrixFits, matrixTiles, threadsOf, tileBytes } from '../src/ops/tiles.ts';
+import { thinGradients } from '../src/ops/pairs.ts';
+import {
+  largeTiles,
+  matrixCandidates,
+  matrixFits,
+  matrixOf,
+  matrixTiles,
+  threadsOf,
+  tileBytes,
+} from '../src/ops/tiles.ts';
 import { type Bench, relativeError } from './measure.ts';
 
 type Float = 'f32' | 'f16' | 'bf16';
@@ -169,6 +178,13 @@ export async function thin(bench: Bench, n: number): Promise<void> {
       () => primitives.matmul({ inputs: { a: left, b: x }, outputs: { y: g }, attrs: { dtype: 'f32' } }),
       { bytes },
     );
-    bench.free(x, a, h, g);
+    const [dy, gradient, db] = [bench.random([n, n], dtype), bench.random([n, 16], 'f32'), bench.empty([n, 16], 'f32')];
+    const pair = { g: matrixOf(gradient), dy: matrixOf(dy), h: matrixOf(h), da: g, db, scale: 1 };
+    await bench.time(
+      `gradients of a pair ${dtype}`,
+      () => thinGradients(bench.launcher, bench.scratch, 'loraLinearBackward', matrixOf(x), n, [pair]),
+      { bytes: 2 * bytes },
+    );
+    bench.free(x, a, h, g, dy, gradient, db);
   }
 }

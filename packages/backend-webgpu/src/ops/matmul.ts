@@ -3,8 +3,12 @@ import type { Launcher } from '../gpu/launcher.ts';
 import type { Scratch } from '../gpu/scratch.ts';
 import { collapse } from '../gpu/shape.ts';
 import { moved } from '../gpu/strided.ts';
+import { isThin, thinProducts } from './pairs.ts';
 import { addUp, runProduct } from './product.ts';
 import { type Matrix, matrixOf, transposed } from './tiles.ts';
+
+/** Rows and inner indices from which a product with few columns goes to the kernel for them. */
+const longFrom = 256;
 
 /** A product with its batch axes apart from its matrices. */
 interface Batched {
@@ -245,17 +249,16 @@ function product(launcher: Launcher, scratch: Scratch | undefined, p: Batched): 
     view: { ...view, shape: [...p.shape, ...view.shape], strides: [...p.strides[i]!, ...view.strides] },
     batch: steps(i),
   });
-  const b = transposed(p.b);
+  const [y, a, b] = [matrix(p.y, 0), matrix(p.a, 1), matrix(transposed(p.b), 2)];
+  const thin = [{ x: a, p: b, y, n, k, scale: p.alpha }];
+  const plain = !p.c && p.shape.length === 0 && !launcher.variants.software;
+  if (plain && m >= longFrom && k >= longFrom && isThin(thin)) {
+    thinProducts(launcher, 'matmul', m, thin);
+    return;
+  }
   runProduct(launcher, scratch, {
-    op: 'matmul',
-    m,
-    n,
-    k,
-    batch,
-    y: matrix(p.y, 0),
+    ...{ op: 'matmul', m, n, k, batch, y, a, b },
     c: p.c && matrix(p.c, 3),
-    a: matrix(p.a, 1),
-    b: matrix(b, 2),
     alpha: p.alpha,
     beta: p.beta,
   });

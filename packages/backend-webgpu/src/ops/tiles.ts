@@ -104,6 +104,7 @@ export const matrixCandidates: readonly MatrixTile[] = [
   { BM: 128, BN: 128, BK: 32, M: 2, N: 4, stages: 2 },
   { BM: 128, BN: 128, BK: 32, M: 2, N: 2, stages: 1 },
   { BM: 256, BN: 128, BK: 32, M: 4, N: 4, stages: 1 },
+  { BM: 256, BN: 128, BK: 32, M: 4, N: 2, stages: 1 },
   { BM: 128, BN: 64, BK: 64, M: 2, N: 2, stages: 1 },
 ];
 
