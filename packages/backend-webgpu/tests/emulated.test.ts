@@ -219,86 +219,103 @@ describe.skipIf(reason !== undefined)(`emulated subgroup matrices${reason ? ` (s
     expect(outcomes[0]!.some((v) => v !== 0)).toBe(true);
   });
 
-  test('a group whose weights are dequantized side by side gives what its layers give one by one, backward too', async () => {
-    const { backend, launcher } = opened;
-    launcher.variants.matrix = { memory: 'vectors', lanes: 32 };
-    const width = 128;
-    const floats = (values: readonly number[], shape: readonly number[]): View => {
-      const buffer = backend.memory.allocate(values.length * 4);
-      backend.memory.write(buffer, 0, new Uint8Array(Float32Array.from(values).buffer));
-      return { ...specOf(shape, 'f32'), buffer, byteOffset: 0 };
-    };
-    // Whole numbers, so that every sum is exact in any order.
-    const whole = (count: number, step: number, high: number) =>
-      Array.from({ length: count }, (_, i) => ((i * step) % (2 * high + 1)) - high);
-    const x = matrix(m, width, a, false);
-    const dy = matrix(m, n, b, false);
-    const groups = [
-      [64, 16],
-      [n - 64, 8],
-    ] as const;
-    const layers = groups.map(([rows, r], i) => {
-      const codes = backend.memory.allocate((rows * width) / 2);
-      const bytes = Uint8Array.from({ length: (rows * width) / 2 }, (_, e) => (e * (37 + i)) % 256);
-      backend.memory.write(codes, 0, bytes);
-      const quant = {
-        codes: { ...specOf([bytes.length], 'u8'), buffer: codes, byteOffset: 0 },
-        absmax: floats(new Array((rows * width) / 64).fill(1), [(rows * width) / 64]),
-        codebook: floats(whole(16, 1, 8), [16]),
+  test.each(['', ', weights quantized twice'])(
+    'a group whose weights are dequantized side by side gives what its layers give one by one, backward too%s',
+    async (nested) => {
+      const { backend, launcher } = opened;
+      launcher.variants.matrix = { memory: 'vectors', lanes: 32 };
+      const width = 128;
+      const floats = (values: readonly number[], shape: readonly number[]): View => {
+        const buffer = backend.memory.allocate(values.length * 4);
+        backend.memory.write(buffer, 0, new Uint8Array(Float32Array.from(values).buffer));
+        return { ...specOf(shape, 'f32'), buffer, byteOffset: 0 };
       };
-      return { quant, a: floats(whole(r * width, 5 + i, 1), [r, width]), b: floats(whole(rows * r, 7, 1), [rows, r]) };
-    });
-    const attrs = {
-      layers: groups.map(([rows], i) => ({
-        outFeatures: rows,
-        scale: 0.5 * (i + 1),
-        quant: { quantType: 'nf4' as const, blockSize: 64, shape: [rows, width] as const },
-      })),
-    };
-    const launched: string[] = [];
-    const launch = launcher.launch.bind(launcher);
-    launcher.launch = (bound, file, ...rest) => {
-      launched.push(file);
-      launch(bound, file, ...rest);
-    };
-    const outcomes: number[][][] = [];
-    try {
-      for (const from of [Infinity, 0]) {
-        launcher.variants.apart = { f16: from, f32: from };
-        const empty = (shape: readonly number[], dtype: DType): View => ({
-          ...specOf(shape, dtype),
-          buffer: backend.memory.allocate(shape.reduce((p, d) => p * d, 4)),
-          byteOffset: 0,
-        });
-        const [y, h, dx] = [empty([m, n], 'f16'), empty([m, 24], 'f16'), empty([m, width], 'f16')];
-        const da = groups.map(([, r]) => empty([r, width], 'f32'));
-        const db = groups.map(([rows, r]) => empty([rows, r], 'f32'));
-        const workspace = empty([m * 24 + 64], 'f32');
-        backend.fused.loraLinear!.run({ inputs: { x, layers }, outputs: { y, h }, attrs });
-        backend.fused.loraLinearBackward!.run({
-          inputs: { dy, x, h, layers },
-          outputs: { dx, da, db },
-          attrs: { ...attrs, needX: true },
-          workspace,
-        });
-        const read = async ({ buffer, shape, dtype }: View): Promise<number[]> => {
-          const bytes = await backend.memory.read(
-            buffer,
-            0,
-            shape.reduce((p, d) => p * d, dtype === 'f32' ? 4 : 2),
-          );
-          const raw = Uint8Array.from(bytes).buffer;
-          return dtype === 'f32' ? [...new Float32Array(raw)] : Array.from(new Uint16Array(raw), f16Value);
+      // Whole numbers, so that every sum is exact in any order.
+      const whole = (count: number, step: number, high: number) =>
+        Array.from({ length: count }, (_, i) => ((i * step) % (2 * high + 1)) - high);
+      const x = matrix(m, width, a, false);
+      const dy = matrix(m, n, b, false);
+      const groups = [
+        [64, 16],
+        [n - 64, 8],
+      ] as const;
+      // Shared, so that two weights fit the bindings of a software adapter.
+      const books = { codebook: floats(whole(16, 1, 8), [16]), nestedCodebook: floats(whole(256, 1, 2), [256]) };
+      const layers = groups.map(([rows, r], i) => {
+        const codes = backend.memory.allocate((rows * width) / 2);
+        const bytes = Uint8Array.from({ length: (rows * width) / 2 }, (_, e) => (e * (37 + i)) % 256);
+        backend.memory.write(codes, 0, bytes);
+        const blocks = (rows * width) / 64;
+        const once = {
+          codes: { ...specOf([bytes.length], 'u8'), buffer: codes, byteOffset: 0 },
+          absmax: floats(new Array(blocks).fill(1), [blocks]),
+          codebook: books.codebook,
         };
-        outcomes.push(await Promise.all([y, h, dx, ...da, ...db].map(read)));
-        expect(launched.includes('lora-linear/pack.wgsl')).toBe(from === 0);
+        const scales: View = { ...specOf([blocks], 'u8'), buffer: backend.memory.allocate(blocks), byteOffset: 0 };
+        backend.memory.write(scales.buffer, 0, bytes.slice(0, blocks));
+        const twice = { absmax: scales, nestedAbsmax: floats([1 + i], [1]), nestedCodebook: books.nestedCodebook };
+        const quant = nested ? { ...once, ...twice, offset: floats([2], []) } : once;
+        return {
+          quant,
+          a: floats(whole(r * width, 5 + i, 1), [r, width]),
+          b: floats(whole(rows * r, 7, 1), [rows, r]),
+        };
+      });
+      const attrs = {
+        layers: groups.map(([rows], i) => ({
+          outFeatures: rows,
+          scale: 0.5 * (i + 1),
+          quant: { quantType: 'nf4' as const, blockSize: 64, shape: [rows, width] as const },
+        })),
+      };
+      const launched: string[] = [];
+      let parts = 0;
+      const launch = launcher.launch.bind(launcher);
+      launcher.launch = (bound, file, ...rest) => {
+        launched.push(file);
+        if (file === 'dequantize/dequantize.wgsl') parts = Number(rest[0].PARTS);
+        launch(bound, file, ...rest);
+      };
+      const outcomes: number[][][] = [];
+      try {
+        for (const from of [Infinity, 0]) {
+          launcher.variants.apart = { f16: from, f32: from };
+          const empty = (shape: readonly number[], dtype: DType): View => ({
+            ...specOf(shape, dtype),
+            buffer: backend.memory.allocate(shape.reduce((p, d) => p * d, 4)),
+            byteOffset: 0,
+          });
+          const [y, h, dx] = [empty([m, n], 'f16'), empty([m, 24], 'f16'), empty([m, width], 'f16')];
+          const da = groups.map(([, r]) => empty([r, width], 'f32'));
+          const db = groups.map(([rows, r]) => empty([rows, r], 'f32'));
+          const workspace = empty([m * 24 + 1024], 'f32');
+          backend.fused.loraLinear!.run({ inputs: { x, layers }, outputs: { y, h }, attrs, workspace });
+          backend.fused.loraLinearBackward!.run({
+            inputs: { dy, x, h, layers },
+            outputs: { dx, da, db },
+            attrs: { ...attrs, needX: true },
+            workspace,
+          });
+          const read = async ({ buffer, shape, dtype }: View): Promise<number[]> => {
+            const bytes = await backend.memory.read(
+              buffer,
+              0,
+              shape.reduce((p, d) => p * d, dtype === 'f32' ? 4 : 2),
+            );
+            const raw = Uint8Array.from(bytes).buffer;
+            return dtype === 'f32' ? [...new Float32Array(raw)] : Array.from(new Uint16Array(raw), f16Value);
+          };
+          outcomes.push(await Promise.all([y, h, dx, ...da, ...db].map(read)));
+          expect(launched.includes('lora-linear/pack.wgsl')).toBe(from === 0);
+          expect(parts).toBe(from === 0 ? 2 : 0);
+        }
+      } finally {
+        Object.assign(launcher, { launch });
       }
-    } finally {
-      Object.assign(launcher, { launch });
-    }
-    expect(outcomes[1]).toEqual(outcomes[0]);
-    for (const values of outcomes[0]!) expect(values.some((v) => v !== 0)).toBe(true);
-  });
+      expect(outcomes[1]).toEqual(outcomes[0]);
+      for (const values of outcomes[0]!) expect(values.some((v) => v !== 0)).toBe(true);
+    },
+  );
 
   const memories = Object.keys(matrixMemories) as (keyof typeof matrixMemories)[];
   // Memory of f16 is twice as large here: small tiles alone.

@@ -21,6 +21,8 @@ export interface Arg {
   readonly vector?: 1 | 2 | 4;
   /** Stores of parts of words that neighbours share. */
   readonly atomic?: boolean;
+  /** Takes the binding of an operand before it on the same buffer, where that is read alike. */
+  readonly shares?: boolean;
 }
 
 /** Operands laid on bindings: those that share a buffer which is written share a binding. */
@@ -53,13 +55,13 @@ function elementOf(arg: Arg): string {
   return arg.atomic ? 'atomic<u32>' : arg.vector === 4 ? 'vec4<u32>' : arg.vector === 2 ? 'vec2<u32>' : 'u32';
 }
 
-/** Puts an operand on a binding: one of its own, or the one that writes its buffer. Gives the slot's number. */
+/** Puts an operand on a binding: one of its own, or one on the same buffer that writes it or is shared. Gives the slot's number. */
 function place(slots: Slot[], arg: Arg): number {
   const buffer = arg.view.buffer as WebGpuBuffer;
   const from = arg.view.byteOffset;
   const to = from + extentBytes(arg.view);
   const element = elementOf(arg);
-  const at = slots.findIndex((s) => s.buffer === buffer && s.write);
+  const at = slots.findIndex((s) => s.buffer === buffer && (s.write || (arg.shares && s.element === element)));
   if (at < 0) return slots.push({ buffer, name: arg.name, write: arg.write ?? false, element, from, to }) - 1;
   const slot = slots[at]!;
   slot.from = Math.min(slot.from, from);

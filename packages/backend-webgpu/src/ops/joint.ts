@@ -3,7 +3,7 @@ import type { Launcher } from '../gpu/launcher.ts';
 import type { Scratches } from '../gpu/scratch.ts';
 import { mostPairs } from './pairs.ts';
 import { runProduct } from './product.ts';
-import { apartDtype, runDequantize } from './quant.ts';
+import { apartDtype, dequantizeGroup } from './quant.ts';
 import { matrixOf, transposed } from './tiles.ts';
 
 /** Bytes of f16 up to which the weights of a group are dequantized side by side: large ones fill a device by themselves. */
@@ -49,12 +49,13 @@ export function jointProduct(
     return false;
   const w: View = { ...specOf([rows, width], 'f16'), buffer: scratch.weights.take(rows * width * 2), byteOffset: 0 };
   let row = 0;
-  for (const [i, { quant }] of layers.entries()) {
+  const parts = layers.map(({ quant }, i) => {
     const { outFeatures, quant: how } = attrs[i]!;
-    const own = { ...specOf([outFeatures, width], 'f16'), buffer: w.buffer, byteOffset: row * width * 2 };
-    runDequantize(launcher, quant!, own, how!, undefined);
+    const own: View = { ...specOf([outFeatures, width], 'f16'), buffer: w.buffer, byteOffset: row * width * 2 };
     row += outFeatures;
-  }
+    return { weight: quant!, y: own, attrs: how! };
+  });
+  dequantizeGroup(launcher, w, parts);
   const packed = pairs.length
     ? pack(launcher, scratch, op, backward ? [columns, width] : [rows, columns], pairs, backward)
     : undefined;

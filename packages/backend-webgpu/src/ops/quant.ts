@@ -108,6 +108,23 @@ function flatView(view: View): View {
   return { ...view, shape: [sizeOf(view.shape)], strides: [1] };
 }
 
+/** A weight and where it goes, contiguous. */
+export interface Dequantized {
+  readonly weight: QuantViews;
+  readonly y: View;
+  readonly attrs: QuantAttrs;
+}
+
+/** Most weights of a dispatch. */
+const mostParts = 3;
+
+/** Words of codes that go by vectors; what does not make a word goes an element at a time. */
+function wholeWords({ gpu }: Launcher, { weight, y, attrs }: Dequantized): number {
+  const aligned = isContiguous(y) && y.byteOffset % 16 === 0 && weight.codes.byteOffset % 4 === 0;
+  const fits = [y, weight.codes].every((v) => v.buffer.byteLength <= gpu.maxBinding);
+  return aligned && fits ? Math.floor(sizeOf(y.shape) / (32 / quantBits[attrs.quantType])) : 0;
+}
+
 /** y = the weight, contiguous. `workspace` has room for `tailBytes`. */
 export function runDequantize(
   launcher: Launcher,
@@ -118,51 +135,14 @@ export function runDequantize(
 ): void {
   const n = sizeOf(y.shape);
   if (n === 0) return;
-  const bits = quantBits[attrs.quantType];
-  const shift = Math.log2(attrs.blockSize);
-  const size = bytesOf[y.dtype];
-  const elements = 32 / bits;
-  const aligned = isContiguous(y) && y.byteOffset % 16 === 0 && weight.codes.byteOffset % 4 === 0;
-  const fits = [y, weight.codes].every((v) => v.buffer.byteLength <= launcher.gpu.maxBinding);
-  const words = aligned && fits ? Math.floor(n / elements) : 0;
-  if (words > 0) {
-    const nested = weight.absmax.dtype === 'u8';
-    const wide = bits === 4 && size === 2;
-    const args: Arg[] = [
-      { name: 'y', view: y, write: true, vector: wide || size === 4 ? 4 : 2 },
-      { name: 'w', view: weight.codes },
-      { name: 's', view: weight.absmax },
-      { name: 't', view: weight.codebook },
-    ];
-    if (nested)
-      args.push(
-        { name: 'nested', view: weight.nestedAbsmax! },
-        { name: 'book', view: weight.nestedCodebook! },
-        { name: 'offset', view: weight.offset! },
-      );
-    const bound = launcher.bind('dequantize', args);
-    launcher.params
-      .start()
-      .u32(
-        words,
-        ...bound.offsets.slice(0, 4),
-        bound.offsets[4] ?? 0,
-        bound.offsets[5] ?? 0,
-        bound.offsets[6] ?? 0,
-        shift,
-        0,
-      );
-    launcher.launchFlat(
-      bound,
-      'dequantize/dequantize.wgsl',
-      { BITS: bits, NESTED: nested, WIDE: wide },
-      Math.ceil(words / 1024),
-    );
-  }
-  const done = words * elements;
+  const words = wholeWords(launcher, { weight, y, attrs });
+  if (words > 0) wordsOf(launcher, y, [{ weight, y, attrs }]);
+  const done = words * (32 / quantBits[attrs.quantType]);
   if (done === n) return;
   const rest: View =
-    done === 0 ? y : { ...specOf([n - done], y.dtype), buffer: y.buffer, byteOffset: y.byteOffset + done * size };
+    done === 0
+      ? y
+      : { ...specOf([n - done], y.dtype), buffer: y.buffer, byteOffset: y.byteOffset + done * bytesOf[y.dtype] };
   elementwise(launcher, {
     op: 'dequantize',
     file: 'dequantize/element.wgsl',
@@ -174,9 +154,78 @@ export function runDequantize(
       s: { view: scalesOf(launcher, weight, attrs, workspace), offset: 'u1' },
       t: { view: weight.codebook, offset: 'u2' },
     },
-    defines: { BITS: bits },
-    words: { u3: shift },
+    defines: { BITS: quantBits[attrs.quantType] },
+    words: { u3: Math.log2(attrs.blockSize) },
   });
+}
+
+/** Several weights into parts of one tensor, as many in a dispatch as the device has bindings for. Each makes whole words (`apartDtype`). */
+export function dequantizeGroup(launcher: Launcher, y: View, group: readonly Dequantized[]): void {
+  const nested = ({ weight }: Dequantized) => weight.absmax.dtype === 'u8';
+  for (let at = 0; at < group.length; ) {
+    const first = group[at]!;
+    const buffers = ({ weight }: Dequantized) => Object.values(weight).map((v) => (v as View | undefined)?.buffer);
+    const fits = (some: readonly Dequantized[]) =>
+      1 + new Set(some.flatMap(buffers)).size <= launcher.gpu.maxStorageBuffers;
+    const alike = (d: Dequantized) =>
+      wholeWords(launcher, d) > 0 &&
+      nested(d) === nested(first) &&
+      quantBits[d.attrs.quantType] === quantBits[first.attrs.quantType];
+    let count = 1;
+    while (
+      count < Math.min(mostParts, group.length - at) &&
+      [first, group[at + count]!].every(alike) &&
+      fits(group.slice(at, at + count + 1))
+    )
+      count++;
+    if (count > 1) wordsOf(launcher, y, group.slice(at, at + count));
+    else runDequantize(launcher, first.weight, first.y, first.attrs, undefined);
+    at += count;
+  }
+}
+
+/** Words of codes of up to `mostParts` weights of the same kind, into parts of y. */
+function wordsOf(launcher: Launcher, y: View, group: readonly Dequantized[]): void {
+  const [{ weight: some, attrs }] = group as readonly [Dequantized];
+  const nested = some.absmax.dtype === 'u8';
+  const bits = quantBits[attrs.quantType];
+  const size = bytesOf[y.dtype];
+  const wide = bits === 4 && size === 2;
+  const each = nested ? 6 : 3;
+  const bound = launcher.bind('dequantize', [
+    { name: 'y', view: y, write: true, vector: wide || size === 4 ? 4 : 2 },
+    ...group.flatMap(({ weight }, p): Arg[] => [
+      { name: `w${p}`, view: weight.codes, shares: true },
+      { name: `s${p}`, view: weight.absmax, shares: true },
+      { name: `t${p}`, view: weight.codebook, shares: true },
+      ...(nested
+        ? [
+            { name: `nested${p}`, view: weight.nestedAbsmax!, shares: true },
+            { name: `book${p}`, view: weight.nestedCodebook!, shares: true },
+            { name: `offset${p}`, view: weight.offset!, shares: true },
+          ]
+        : []),
+    ]),
+  ]);
+  const words = group.map((d) => wholeWords(launcher, d));
+  const params = launcher.params.start();
+  for (let p = 0; p < mostParts; p++) {
+    const part = group[p];
+    const at = (i: number) => (i < each ? (bound.offsets[1 + p * each + i] ?? 0) : 0);
+    if (!part) params.u32(...new Array<number>(12).fill(0));
+    else
+      params.u32(
+        words[p]!,
+        bound.offsets[0]! + (part.y.byteOffset - y.byteOffset) / size,
+        ...[at(0), at(1), at(2), at(3), at(4), at(5)],
+        ...[Math.log2(part.attrs.blockSize), 0, 0, 0],
+      );
+  }
+  params.u32(0);
+  const defines = { BITS: bits, NESTED: nested, WIDE: wide, PARTS: group.length };
+  const count = Math.ceil(Math.max(...words) / 1024);
+  const rows = Math.ceil(count / 65535);
+  launcher.launch(bound, 'dequantize/dequantize.wgsl', defines, Math.ceil(count / rows), rows, group.length);
 }
 
 /** The decision bounds and codes of the 4-bit types, for the shader. */
