@@ -1,7 +1,14 @@
 import { expect, test } from 'vitest';
 import type { KernelLine, QuotedLine, StepLine } from '../src/gpu-lines.ts';
 import { type Measured, schemaVersion } from '../src/record.ts';
-import { kernelLosses, kernelTable, newestKernels } from '../src/report/kernels.ts';
+import {
+  kernelLosses,
+  kernelTable,
+  newestKernels,
+  webGpuKernels,
+  webGpuLosses,
+  webGpuTable,
+} from '../src/report/kernels.ts';
 import { machineSection } from '../src/report/machine-section.ts';
 import { besideQuoted } from '../src/report/quoted.ts';
 import { withTable } from '../src/report/readme.ts';
@@ -78,6 +85,29 @@ test('of a kernel the newest run counts, its fastest variant, and the run before
   expect(found[0]).toMatchObject({ name: 'attention bf16', now: { microseconds: 300 }, before: { microseconds: 700 } });
   expect(kernelTable(found)).toContain('| attention bf16 | 300 µs |');
   expect(kernelLosses(found)).toEqual(['- Kernel attention bf16: 300 µs, the goal is 137 µs.']);
+});
+
+test('kernels through WebGPU stand by themselves, beside other libraries and their goals', () => {
+  const timer = { timer: 'timestamps' };
+  const lines = [
+    kernel('matmul f16 NN', 5000, '2026-11-28', { ...timer, commit: 'ba9876543210' }),
+    kernel('matmul f16 NN', 700, '2026-11-29', { ...timer, goal: 687 }),
+    kernel('jax-js matmul f16 NN', 600, '2026-11-29', { timer: 'clock', library: '@jax-js/jax' }),
+    kernel('host time a dispatch, eager', 10, '2026-11-29', timer),
+    kernel('host time a dispatch, replayed', 4, '2026-11-29', timer),
+  ];
+  expect(newestKernels(lines)).toEqual([]);
+  const found = webGpuKernels(lines);
+  expect(found.map((k) => k.name)).toEqual([
+    'matmul f16 NN',
+    'host time a dispatch, eager',
+    'host time a dispatch, replayed',
+  ]);
+  expect(webGpuTable(found)).toMatch(/\| matmul f16 NN \| 700 µs \|.*\| 687 µs \| jax-js 600 µs \|.*\| 5 ms \|/);
+  expect(webGpuLosses(found)).toEqual([
+    '- WebGPU, matmul f16 NN: 700 µs, the goal is 687 µs.',
+    '- WebGPU, matmul f16 NN: 700 µs, jax-js takes 600 µs.',
+  ]);
 });
 
 test('steps of both kinds of records are one case, the newest first', () => {

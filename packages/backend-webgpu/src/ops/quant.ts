@@ -126,7 +126,7 @@ function wholeWords({ gpu }: Launcher, { weight, y, attrs }: Dequantized): numbe
 }
 
 /** y = the weight, contiguous. `workspace` has room for `tailBytes`. */
-export function runDequantize(
+function runDequantize(
   launcher: Launcher,
   weight: QuantViews,
   y: View,
