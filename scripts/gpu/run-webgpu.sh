@@ -106,8 +106,7 @@ faults() {
 
 kernels() {
   local how=(--size="$size" --out="$out/kernels.jsonl" --variants-out="$out/variants.jsonl")
-  program 75 ops "${how[@]}" "$@"
-  program 25 ops "${how[@]}" --no-matrix 'matmul f16'
+  program 90 ops "${how[@]}" "$@"
 }
 variants() { program 90 ops --size="$size" --variants-only --variants-out="$out/variants.jsonl" "$@"; }
 peers() { program 30 peers --size="$size" --out="$out/kernels.jsonl"; }

@@ -2,7 +2,7 @@ import type { View } from '@lowrank/kernels';
 import { attentionVariants } from '../src/gpu/variants.ts';
 import { type Bench, relativeError } from './measure.ts';
 
-/** Causal attention [4, 2048, 32, 128], forward and backward; something small where `small`. */
+/** Causal attention [4, 2048, 32, 128], forward and backward, or forward by each kind; something small where `small`. */
 export async function attention(bench: Bench, small: boolean, withVariants: boolean): Promise<void> {
   const fused = bench.backend.fused as Required<typeof bench.backend.fused>;
   const { variants: use } = bench.launcher;
@@ -77,14 +77,15 @@ export async function attention(bench: Bench, small: boolean, withVariants: bool
       if (variant) use.attention = variant;
       const named = variant && { variant };
       await bench.time(`attention ${dtype}`, forward, { flops, check, ...goal(80), ...named });
+      use.attention = before;
+      // Kinds differ going forward alone.
+      if (variant) continue;
       if (bench.wants(`attentionBackward ${dtype}`)) forward();
       await bench.time(`attentionBackward ${dtype}`, backward, {
         flops: 2.5 * flops,
         check: checkBackward,
         ...goal(50),
-        ...named,
       });
-      use.attention = before;
     }
     bench.free(q, k, v, dy, y, dq, dk, dv, lse, workspace);
   }

@@ -60,9 +60,12 @@ export class Bench {
   readonly #settled = new Set<string>();
   /**
    * Drivers run a pipeline before it is optimised, and put the better one in its place later, some seconds where many wait. So everything is
-   * called once first (`compile`), and then measured in passes until it takes what it took in the pass before (`settle`), or in any case (`last`).
+   * called once first (`compile`), and then measured in passes until it takes what it took in the pass before (`settle`, from `settlesFrom` on), or in
+   * any case (`last`).
    */
   pass: 'compile' | 'settle' | 'last' = 'last';
+  /** Of performance.now(). */
+  settlesFrom = 0;
   /** Something was measured in this pass that has not settled. */
   open = 0;
   #site = 0;
@@ -202,7 +205,8 @@ export class Bench {
       const [fastest, median, slowest] = [samples[0]!, samples[4]!, samples[8]!];
       const before = this.#before.get(key);
       this.#before.set(key, median);
-      if (this.pass === 'settle' && !(before !== undefined && Math.abs(median / before - 1) < 0.04)) {
+      const steady = before !== undefined && Math.abs(median / before - 1) < 0.04;
+      if (this.pass === 'settle' && !(steady && performance.now() > this.settlesFrom)) {
         this.open++;
         return;
       }

@@ -28,9 +28,14 @@ const text = (tile: TileShape | MatrixTile) =>
     .join(' ');
 
 /** [n, n] products in every dtype and layout; or, where `tiles` names a kind, by each of them that the device can take. */
-export async function products(bench: Bench, n: number, tiles?: 'matrix' | 'portable'): Promise<void> {
+export async function products(
+  bench: Bench,
+  n: number,
+  tiles?: 'matrix' | 'portable',
+  only: readonly Float[] = { matrix: ['f16'] as const, portable: ['f32', 'f16'] as const, all: dtypes }[tiles ?? 'all'],
+): Promise<void> {
   const { primitives } = bench.backend;
-  for (const dtype of { matrix: ['f16'] as const, portable: ['f32', 'f16'] as const, all: dtypes }[tiles ?? 'all']) {
+  for (const dtype of only) {
     if (!kinds.some(([kind]) => bench.wants(`matmul ${dtype} ${kind}`))) continue;
     const [a, b, y] = [bench.random([n, n], dtype), bench.random([n, n], dtype), bench.empty([n, n], dtype)];
     const host = new Map<View, Float32Array>();
