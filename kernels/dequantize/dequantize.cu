@@ -57,14 +57,8 @@ template <bool packed, bool wide> DEVICE void dequantize4(const Quantized& w, vo
   }
 }
 
-DEVICE void prefetchShare(const Quantized& w, i64 n) {
-  const i64 first = i64(blockIdx.x) * (warps * share);
-  if (threadIdx.x == 0) prefetchBytes(w.codes + first / 2, min(i64(warps * share), n - first) / 2);
-}
-
 #define DEQUANTIZE4(name, T)                                                                            \
   KERNEL __launch_bounds__(256, 8) name(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors) {   \
-    prefetchShare(w, n);                                                                                \
     afterPrevious();                                                                                    \
     if (ld) dequantize4<false, true>(w, y, T, n, ld, rowVectors);                                       \
     else dequantize4<true, true>(w, y, T, n, ld, rowVectors);                                           \
@@ -74,7 +68,6 @@ DEQUANTIZE4(dequantize4_f16, F16)
 DEQUANTIZE4(dequantize4_bf16, BF16)
 
 KERNEL __launch_bounds__(256) dequantize4_fine(Quantized w, void* y, i64 n, i64 ld, FastDivide rowVectors, i32 dtype) {
-  prefetchShare(w, n);
   afterPrevious();
   if (ld) dequantize4<false, false>(w, y, dtype, n, ld, rowVectors);
   else dequantize4<true, false>(w, y, dtype, n, ld, rowVectors);

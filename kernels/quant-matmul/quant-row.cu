@@ -6,7 +6,7 @@
 #include "../common/cuda/quant.cuh"
 
 namespace {
-constexpr int warps = 8, rowsOfTile = 16, slice = 512, groups = 4;
+constexpr int warps = 16, rowsOfTile = 16, slice = 512, groups = 4;
 /** Pieces of x that a thread asks for before its codes, which would be in the way. */
 constexpr int ahead = 4;
 /** Where a lane finds its part of a task: codes of rows g and g + 8 from element k on, `left` elements before K, and blocks 2t and 2t + 1 of both. */
@@ -33,26 +33,22 @@ DEVICE Vec16 loadOnce(const void* p) {
   return v;
 #endif
 }
-/**
- * Entries of the table are 256 bytes apart, of which a copy for each lane takes the first half: a byte permutation makes their offset. The table
- * lies at this address of shared memory (behind what the driver and nestedMap take), so that it is part of the instruction.
- */
-constexpr int tableAt = 0x800, tableBytes = 256 * 256;
-DEVICE char* tablePlace(char* shared) {
+/** The table lies at this address of shared memory, so that a byte permutation makes the address of an entry: 256 bytes each, of which 32 copies take the first half. */
+constexpr u32 tableAt = 0x10000;
+DEVICE const char* tablePlace(const char* shared) {
 #ifdef LOWRANK_EMULATE
-  return shared;
+  return shared + (60 << 10);
 #else
-  if (sharedAddress(shared) > tableAt) __trap();
   return shared + (tableAt - sharedAddress(shared));
 #endif
 }
-/** Entry of byte b of a word; `own`: 4 · lane. */
+/** Entry of byte b of a word; `own` is tableAt + 4 · lane. */
 template <int b> DEVICE u32 look(u32 word, u32 own, const char* table) {
 #ifdef LOWRANK_EMULATE
-  return *reinterpret_cast<const u32*>(table + ((word >> (8 * b) & 255) << 8) + own);
+  return *reinterpret_cast<const u32*>(table + ((word >> (8 * b) & 255) << 8) + (own - tableAt));
 #else
   u32 v;
-  asm("ld.shared.u32 %0, [%1 + %2];" : "=r"(v) : "r"(__byte_perm(word, own, 0x7604 | b << 4)), "n"(tableAt));
+  asm("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(__byte_perm(word, own, 0x7604 | b << 4)));
   return v;
 #endif
 }
@@ -75,26 +71,12 @@ DEVICE RowPlace placeOf(const Quantized& w, i32 N, i32 K, i32 slices, i32 firstT
   return p;
 }
 
-/** Asks for the codes of this block, a part by each warp, and for their scales. */
-DEVICE void prefetchRows(const Quantized& w, i32 N, i32 K, i32 perBlock) {
-  if (threadIdx.x & 31) return;
-  const int first = blockIdx.x * perBlock * rowsOfTile, rows = min(perBlock * rowsOfTile, N - first);
-  const i64 begin = i64(first) * K, count = i64(rows) * K, part = count / 2 / warps;
-  prefetchBytes(w.codes + begin / 2 + (threadIdx.x >> 5) * part, part);
-  const int bytes = w.nestedAbsmax ? 1 : 4;
-  if (threadIdx.x == 0) prefetchBytes(static_cast<const u8*>(w.absmax) + (begin >> w.shift) * bytes, (count >> w.shift) * bytes);
-}
-
-/**
- * grid ⌈tiles / perBlock⌉, 256 threads. Dynamic shared memory: the table, x, the partial sums [perBlock, slices, 16] f32. A block takes less than half
- * of a multiprocessor, so that one of the next kernel finds its place, and asks for its codes, while this one works.
- */
+/** grid ⌈tiles / perBlock⌉, 512 threads. Dynamic shared memory: x, the partial sums [perBlock, slices, 16] f32, the table. */
 template <int T>
 DEVICE void quantRow(const u16* x, const Quantized& w, const void* c, u16* y, i32 N, i32 K, i64 cCol, i32 tc, i32 slices, i32 perBlock) {
-  DYNAMIC_SHARED(char, shared);
+  DYNAMIC_SHARED(char, xs);
   __shared__ float nestedMap[256];
-  char* table = tablePlace(shared);
-  char* xs = table + tableBytes;
+  char* table = const_cast<char*>(tablePlace(xs));
   float* sums = reinterpret_cast<float*>(xs + i64(slices) * slice * 2);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
   const int firstTile = blockIdx.x * perBlock, tiles = min(perBlock, (N + rowsOfTile - 1) / rowsOfTile - firstTile), tasks = tiles * slices;
@@ -115,7 +97,7 @@ DEVICE void quantRow(const u16* x, const Quantized& w, const void* c, u16* y, i3
     for (int e = 0; e < 2; e++) f.codes[e][u] = loadOnce(p.codes[e] + (u * 128 < p.left ? u * 64 : 0));
   };
   const float value = w.codebook[lane & 15], offset = w.offset ? w.offset[0] : 0.f;
-  const float nested = w.nestedAbsmax ? w.nestedCodebook[threadIdx.x] : 0.f;
+  const float nested = w.nestedAbsmax && threadIdx.x < 256 ? w.nestedCodebook[threadIdx.x] : 0.f;
   // Past K are zeros.
   const auto piece = [&](int i) { return i * 8 < K ? *reinterpret_cast<const Vec16*>(x + i * 8) : Vec16{}; };
   // Pieces of 16 bytes; the four of a lane's 64 bytes are turned so that a warp reads them without bank conflicts.
@@ -141,10 +123,10 @@ DEVICE void quantRow(const u16* x, const Quantized& w, const void* c, u16* y, i3
     const u32 pair = packHalf<T>(__shfl_sync(0xffffffffu, value, byte >> 4), __shfl_sync(0xffffffffu, value, byte & 15));
     *reinterpret_cast<Vec16*>(table + byte * 256 + (i & 7) * 16) = Vec16{{pair, pair, pair, pair}};
   }
-  nestedMap[threadIdx.x] = nested;
+  if (threadIdx.x < 256) nestedMap[threadIdx.x] = nested;
   __syncthreads();
 
-  u32 own = lane << 2;
+  u32 own = tableAt + (lane << 2);
 #ifndef LOWRANK_EMULATE
   asm volatile("" : "+r"(own)::"memory");  // no look-up before the barrier
 #endif
@@ -202,8 +184,7 @@ DEVICE void quantRow(const u16* x, const Quantized& w, const void* c, u16* y, i3
 }
 
 #define QUANT_ROW(name, T)                                                                                                                            \
-  KERNEL __launch_bounds__(256, 2) name(const u16* x, Quantized w, const void* c, u16* y, i32 N, i32 K, i64 cCol, i32 tc, i32 slices, i32 perBlock) { \
-    prefetchRows(w, N, K, perBlock);                                                                                                                 \
+  KERNEL __launch_bounds__(512, 1) name(const u16* x, Quantized w, const void* c, u16* y, i32 N, i32 K, i64 cCol, i32 tc, i32 slices, i32 perBlock) { \
     afterPrevious();                                                                                                                                  \
     quantRow<T>(x, w, c, y, N, K, cCol, tc, slices, perBlock);                                                                                        \
   }

@@ -38,17 +38,6 @@ DEVICE void afterPrevious() {
 #endif
 }
 
-/**
- * Asks for [from, from + bytes) into the second-level cache (on Hopper and later; a hint). This alone may stand before afterPrevious: nothing is
- * read, and what an earlier kernel still writes goes through the same cache. One thread calls it.
- */
-DEVICE void prefetchBytes(const void* from, i64 bytes) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  const u64 begin = (reinterpret_cast<u64>(from) + 15) & ~u64(15), end = (reinterpret_cast<u64>(from) + bytes) & ~u64(15);
-  if (begin < end) asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(begin), "r"(u32(end - begin)) : "memory");
-#endif
-}
-
 // ---- conversions ----
 
 DEVICE float bitsToFloat(u32 b) {

@@ -245,17 +245,16 @@ function oneHalfRow(
   const slices = Math.ceil(k / 512);
   const tiles = Math.ceil(n / 16);
   const perBlock = Math.ceil(tiles / device.info.multiprocessors);
-  const bytes = (66 << 10) + slices * 1024 + perBlock * slices * 64;
   if (
     x.dtype === 'f32' ||
     y.dtype !== x.dtype ||
     k % 64 !== 0 ||
     attrs.blockSize % 64 !== 0 ||
     weight.codes.byteOffset % 16 !== 0 ||
-    bytes > 160 << 10
+    slices * 1024 + perBlock * slices * 64 > 60 << 10
   )
     return false;
-  const list = device.launch(`quant_row_${x.dtype}`, [Math.ceil(tiles / perBlock)], 256, bytes).pointer(rangeOf(x));
+  const list = device.launch(`quant_row_${x.dtype}`, [Math.ceil(tiles / perBlock)], 512, 128 << 10).pointer(rangeOf(x));
   quantized(list, weight, attrs)
     .optionalPointer(c && rangeOf(c))
     .pointer(rangeOf(y))
