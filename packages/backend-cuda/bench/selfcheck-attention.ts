@@ -118,7 +118,7 @@ const odd: readonly Case[] = [
   { dtype: 'bf16', sizes: [1, 64, 1000, 3, 3, 128], causal: false, ranges: true },
   { dtype: 'bf16', sizes: [2, 96, 33, 2, 2, 128], causal: true, ranges: false },
   { dtype: 'bf16', sizes: [3, 1024, 1024, 8, 2, 64], causal: true, ranges: true },
-  // More tiles than multiprocessors, and more keys than blocks that stay take.
+  // More tiles than multiprocessors, and long rows.
   { dtype: 'bf16', sizes: [1, 2048, 2048, 10, 2, 128], causal: true, ranges: false },
   { dtype: 'f16', sizes: [1, 2048, 2000, 4, 2, 128], causal: true, ranges: false },
   { dtype: 'bf16', sizes: [1, 300, 4500, 2, 1, 128], causal: true, ranges: false },

@@ -124,12 +124,7 @@ export const attention = (device: CudaDevice): FusedKernel<Attention> => ({
   },
 });
 
-/**
- * Keys up to which blocks that stay (attention-stream.cu) are faster: what they hide is the start and the end of a tile of queries, 6 to 10 %
- * of it at 2,048 keys. At 8,192 one block a tile is 3 to 7 % faster.
- */
-const streamKeys = 4096;
-
+/** One block a multiprocessor: attention-hopper.cu. */
 function forwardOnHopper(
   device: CudaDevice,
   inputs: Operands & { readonly v: View },
@@ -141,23 +136,12 @@ function forwardOnHopper(
   const [B, Tq, Hq, D] = q.shape as [number, number, number, number];
   const [, Tk, Hkv] = k.shape as [number, number, number];
   const tilesQ = Math.ceil(Tq / 128);
-  const all = tilesQ * B * Hq;
   const width = together(device, tilesQ, (Tk * D * 4 * Hkv) / Hq, B * Hq);
-  const stays = Tk <= streamKeys;
-  const list = device.launch(
-    `attention_${stays ? 'stream' : 'hopper'}_${q.dtype}_${D}`,
-    [stays ? Math.min(all, device.info.multiprocessors) : all],
-    384,
-    ((stays ? 2 : 1) * 128 + 4 * 128) * D * 2,
-  );
+  const blocks = Math.min(tilesQ * B * Hq, device.info.multiprocessors);
+  const list = device.launch(`attention_hopper_${q.dtype}_${D}`, [blocks], 384, (2 * 128 + 4 * 128) * D * 2);
   for (const x of [q, k, v]) list.tensorMap(tiles(x));
-  if (stays) {
-    list.tensorMap(tiles(y, 64)).pointer(rangeOf(lse));
-    shape(list, inputs, attrs);
-  } else {
-    list.pointer(rangeOf(y)).pointer(rangeOf(lse));
-    heads(shape(list, inputs, attrs), y);
-  }
+  list.tensorMap(tiles(y, 64)).pointer(rangeOf(lse));
+  shape(list, inputs, attrs);
   device.done(list.i32(width));
 }
 
