@@ -54,7 +54,8 @@ replays between two synchronizations, so that neither launching nor the clock is
 80th percentile. Operations and bytes are counted from shapes; the ceiling is a copy of 64 MiB, or a large square product, of the same contender in
 the same run (an operand set that stays in a cache can go above a copy's rate). *A CPU-second* divides by the processor time of the process instead
 of the clock. Training steps run in a process each, so that memory is its own; on random tokens their loss must be near ln(vocabulary).
-Lines that were measured while other programs used the machine are marked, and their times left out here. Of several records of a case the newest
+Lines that were measured while other programs used the machine are marked, and their times left out here, unless they are of a GPU
+whose host kept two cores to itself. Of several records of a case the newest
 counts; what the one before it said stands under *before*.
 
 ${sections.map(({ title }) => `- [${title}](#${slug(title)})`).join('\n')}

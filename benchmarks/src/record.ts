@@ -197,3 +197,14 @@ export function readRecords(path: string): ReadRecords {
   }
   return { records, broken };
 }
+
+/**
+ * Do a record's times count? Not on a device that is a program; and where other programs used the processors only if the work was a GPU's and
+ * its host was left two cores.
+ */
+export function timesCount(r: BenchRecord): boolean {
+  if (r.marks.includes('software')) return false;
+  if (!r.marks.includes('busy')) return true;
+  const onGpu = r.contender.kind === 'backend' && !r.contender.device.startsWith('WebAssembly');
+  return onGpu && (1 - r.environment.othersShare) * r.environment.cores >= 2;
+}

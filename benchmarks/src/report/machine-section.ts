@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type GpuLines, readGpuLines } from '../gpu-lines.ts';
 import { growths } from '../growth.ts';
-import { type BenchRecord, type Measured, readRecords } from '../record.ts';
+import { type BenchRecord, type Measured, readRecords, timesCount } from '../record.ts';
 import { checksText } from './checks.ts';
 import { shortName, statusWord } from './format.ts';
 import { kernelLosses, kernelTable, newestKernels, webGpuKernels, webGpuLosses, webGpuTable } from './kernels.ts';
@@ -62,9 +62,10 @@ const folded = (summary: string, text: string) => `<details><summary>${summary}<
 /** Everything that is known of a machine. */
 export function machineSection({ name, records, lines }: Machine): Section {
   const made = newest(records.filter((r): r is Measured => r.status === 'ok'));
-  const told = made.filter((r) => r.marks.length === 0);
+  const told = made.filter(timesCount);
   const software = made.filter((r) => r.marks.includes('software'));
-  const busy = made.filter((r) => r.marks.includes('busy') && !r.marks.includes('software'));
+  const busy = made.filter((r) => r.marks.includes('busy') && !r.marks.includes('software') && !timesCount(r));
+  const shared = told.filter((r) => r.marks.includes('busy'));
   const have = new Set(made.map(keyOf));
   const missed = newest(records.filter((r) => r.status !== 'ok' && !have.has(keyOf(r))));
   const of = (suite: BenchRecord['suite']) => told.filter((r) => r.suite === suite);
@@ -80,7 +81,7 @@ export function machineSection({ name, records, lines }: Machine): Section {
   const kernels = newestKernels(lines.flatMap((l) => l.kernels));
   const onWebGpu = webGpuKernels(lines.flatMap((l) => l.kernels));
   const steps = newestSteps(
-    records.filter((r): r is Measured => r.status === 'ok' && r.suite === 'train' && r.marks.length === 0),
+    records.filter((r): r is Measured => r.status === 'ok' && r.suite === 'train' && timesCount(r)),
     lines.flatMap((l) => l.steps),
   );
   const plots = plotsOf(told, quality, steps);
@@ -152,6 +153,11 @@ export function machineSection({ name, records, lines }: Machine): Section {
     ...(software.length ? ['### No speed', softwareWords(software)] : []),
     ...(busy.length
       ? [`${busy.length} lines were measured while other programs used the machine: their times are left out here.`]
+      : []),
+    ...(shared.length
+      ? [
+          `${shared.length} lines are of a GPU whose host had other programs on some of its cores, and at least two to itself.`,
+        ]
       : []),
     ...(missed.length
       ? [

@@ -1,7 +1,7 @@
 /** The table of the README: a few cases that tell what to expect, each by its newest record. */
 import { basename } from 'node:path';
 import type { GpuLines, QuotedLine } from '../gpu-lines.ts';
-import type { BenchRecord, Measured } from '../record.ts';
+import { type BenchRecord, type Measured, timesCount } from '../record.ts';
 import { summarize } from '../statistics.ts';
 import { bytes, digits, rateOf, shortName, time } from './format.ts';
 import { markdown } from './markdown.ts';
@@ -38,7 +38,7 @@ interface Step {
 function newestStep(sources: readonly Source[], name: string): Step | undefined {
   const steps = sources.flatMap(({ path, records, lines }): Step[] => [
     ...records.flatMap((r) =>
-      r.status === 'ok' && r.case === name && r.contender.name === 'cuda' && !r.marks.length
+      r.status === 'ok' && r.case === name && r.contender.name === 'cuda' && timesCount(r)
         ? [
             {
               path,
@@ -147,7 +147,7 @@ function cpuRows(sources: readonly Source[]): Row[] {
         path: found.path,
       });
   };
-  const quiet = (r: Measured) => !r.marks.length;
+  const quiet = (r: Measured) => timesCount(r);
   add(
     'SmolLM2-135M shapes, QLoRA, 1 × 256',
     onCpu(sources, (r) => r.case === 'qlora smollm2-135m 1×256 r 16 recompute none' && quiet(r)),
