@@ -163,7 +163,11 @@ test('the table of the README is made of the newest records, with links, and sta
   expect(() => withTable('# Top', sources)).toThrow(/README\.md: the table stands between/);
 });
 
-test('a machine is one section: busy lines have no times, what was measured at last is not missed', () => {
+test('a machine is one section: busy lines have no times unless a GPU’s host had cores left, what was measured at last is not missed', () => {
+  const besides = (othersShare: number) => ({
+    marks: ['busy'] as Measured['marks'],
+    environment: { ...step('c', 1).environment, cores: 16, othersShare },
+  });
   const { samples: _, median: _m, p20: _a, p80: _b, work: _w, figures: _f, notes: _n, ...shared } = step('a', 1);
   const { text, title, plots } = machineSection({
     name: 'gpu',
@@ -172,13 +176,16 @@ test('a machine is one section: busy lines have no times, what was measured at l
       { ...shared, status: 'failed', reason: 'out of memory' },
       { ...shared, case: 'b', status: 'failed', reason: 'out of luck' },
       step('a', 10),
-      step('c', 20, { marks: ['busy'], environment: { ...step('c', 1).environment, othersShare: 0.5 } }),
+      step('c', 20, { ...besides(0.95) }),
+      step('d', 30, { ...besides(0.8) }),
     ],
   });
   expect(title).toBe('GPU');
   expect(text).toContain('| a | cuda (GPU) | 10 ms |');
   expect(text).not.toMatch(/\| c \|/);
+  expect(text).toContain('| d | cuda (GPU) | 30 ms |');
   expect(text).toContain('1 lines were measured while other programs');
+  expect(text).toContain('1 lines are of a GPU whose host had other programs on some of its cores');
   expect(text).toContain('train/b, cuda: FAILED: out of luck');
   expect(text).not.toContain('out of memory');
   expect(text).toContain('npm run bench -- --suite train\n');

@@ -254,7 +254,8 @@ describe('the run', () => {
     // where there is a GPU this cannot be seen
     if (!existsSync('/dev/nvidia0')) {
       expect(message).toContain('cuda is not there: ');
-      expect(message).toContain('There: cpu (WebAssembly SIMD');
+      // WebGPU stands before it where a program takes the part of a GPU
+      expect(message).toMatch(/There: (webgpu \(.*\), )?cpu \(WebAssembly SIMD/);
     }
     expect(await refused(['generate', '--model', 'bundled', '--backend', 'cudda', 'x'])).toContain(
       'Did you mean cuda?',
